@@ -1,0 +1,50 @@
+# make conformance   builds what is missing, starts the embedded lab, runs the suites, prints the report's path
+# make test          the project's own checks and tests, the embedded lab included
+# LAB=cloud          the same on somebody's OpenStack (labs/cloud.toml), without root and without the embedded lab
+LAB ?= box
+PYTEST_ARGS ?=
+PYTHON := .venv/bin/python
+PACKAGES := mmdebstrap qemu-system-x86 qemu-utils e2fsprogs cpio kmod iproute2 iptables iputils-ping \
+            zstd lz4 curl openssh-client util-linux nodejs python3-venv
+
+.PHONY: setup conformance test lint unit lab-tests bench clean
+.DELETE_ON_ERROR:
+
+setup: .venv/.done
+ifeq ($(LAB),box)
+	@provision/box/prepare.sh $(PACKAGES)
+endif
+
+.venv/.done: requirements.lock pyproject.toml
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get -q update >/dev/null; \
+	  DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends python3-venv >/dev/null; } || \
+	  { echo 'labproof: Python has no venv module; install it (Debian: apt install python3-venv)' >&2; exit 1; }
+	@python3 -m venv .venv
+	@.venv/bin/pip install -q --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+conformance: setup
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; \
+	if [ "$(LAB)" = box ]; then $(PYTHON) -m provision lab up; fi && \
+	$(PYTHON) -m pytest suites --lab $(LAB) $(PYTEST_ARGS)
+
+test: lint unit lab-tests
+
+lint: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+unit: setup
+	@$(PYTHON) -m pytest tests -m 'not box' -q
+
+lab-tests: setup
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m box
+
+bench: setup
+	@$(PYTHON) -m bench
+
+clean:
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m provision lab down; fi
+	@rm -rf .venv reports/out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/labproof" "$${XDG_STATE_HOME:-$$HOME/.local/state}/labproof"
