@@ -1,0 +1,1 @@
+"""Makes and removes real things: topologies, clouds' servers, VMs, containers. Asserts nothing, knows no test runner."""
