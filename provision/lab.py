@@ -1,0 +1,392 @@
+"""Lab files: which real thing plays each part of the lab.
+
+A lab file is TOML (``labs/NAME.toml``). It names things and where to find them; what opens them (passwords,
+tokens, keys) stays where the ecosystem keeps it: clouds.yaml, openrc, an SSH agent.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+LABS = Path(__file__).resolve().parent.parent / "labs"
+DRIVERS = ("box", "cloud", "virtualbox")
+HYPERVISORS = ("auto", "virtualbox", "qemu")
+ENGINES = ("vm", "local")
+PARTS = ("openstack", "calculator", "virtualbox", "docker", "kubernetes", "desktop", "neighbour", "outside")
+SECRETS = re.compile(
+    r"pass(word|wd|phrase)|secret|token|credential|private_?key|api_?key|auth", re.IGNORECASE
+)
+
+
+class LabError(Exception):
+    """A lab file is refused.
+
+    Attributes:
+        problems: everything that is wrong with it, a line each: ``file: key: reason``.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab, as its file states it.
+
+    Attributes:
+        name: the file's name without ``.toml``.
+        driver: ``box`` (the embedded lab, started for the run), ``cloud``, ``virtualbox`` (standing already).
+        parts: which parts there are; a check of one that is not is skipped, and only then.
+        cloud: entry of clouds.yaml; None for the environment's (``OS_CLOUD`` or openrc's ``OS_*``).
+        clouds_file: the clouds.yaml to read; None for the places that openstacksdk looks in.
+        public_network: the cloud's external network, which a topology's external networks stand for.
+        image: image for hosts that name none, and the image names of topologies that are mapped.
+        login: user to log in as on that image.
+        flavors: a topology's flavor name -> the cloud's; a name not here stands for itself.
+        dns: name servers for networks that name none.
+        reader_cloud: entry of clouds.yaml for a user who may look and not act; None where there is none.
+        over_quota_flavor: a flavor that is beyond the project's quota; None where there is none.
+        config_drive: whether servers get their metadata on a config drive too.
+        ssh_key: private key file to log in with; None makes a key for the run.
+        outside: an address on the internet that answers ping.
+        outside_tcp: a TCP port that it listens on; None if only ping may be used.
+        neighbour: address of a second machine on the desktop's network, entered over SSH as
+            ``neighbour_login`` with ``neighbour_key``.
+        hypervisor: what runs the NAT VM: ``virtualbox``, ``qemu``, or ``auto`` (VirtualBox where it can).
+        natvm_image: disk image that the NAT VM's disk is cloned from; None for the embedded lab's own.
+        natvm_login, natvm_key: how its guest is entered; without a key the password is in the environment.
+        natvm_memory, natvm_cpus: MiB, and processors.
+        natvm_boot_seconds: how long its guest may take to answer.
+        natvm_kvm: whether QEMU uses KVM; on the embedded lab a real boot decides.
+        docker: where containers run: ``vm`` (in the NAT VM, as the lab has it), or ``local`` (the engine of
+            ``DOCKER_HOST``: the checks of containers alone).
+        base_image: the image that containers run from.
+        calculator_files: files and folders that are copied to each host of the calculator's services, in place of
+            the project's own program; ``calculator_command`` starts them.
+        calculator_services: the same for single services: name -> ``files``, ``command``, or both.
+        source: the file.
+    """
+
+    name: str
+    driver: str = "cloud"
+    parts: Mapping[str, bool] = field(default_factory=dict)
+    cloud: str | None = None
+    clouds_file: Path | None = None
+    public_network: str = "public"
+    image: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
+    login: str = "user"
+    flavors: Mapping[str, str] = field(default_factory=dict)
+    dns: tuple[IPv4Address, ...] = ()
+    reader_cloud: str | None = None
+    over_quota_flavor: str | None = None
+    config_drive: bool = False
+    ssh_key: Path | None = None
+    outside: IPv4Address | None = None
+    outside_tcp: int | None = None
+    neighbour: IPv4Address | None = None
+    neighbour_login: str = "user"
+    neighbour_key: Path | None = None
+    hypervisor: str = "auto"
+    natvm_image: Path | None = None
+    natvm_login: str = "user"
+    natvm_key: Path | None = None
+    natvm_memory: int = 1024
+    natvm_cpus: int = 2
+    natvm_boot_seconds: int = 300
+    natvm_kvm: bool = False
+    docker: str = "vm"
+    base_image: str = "debian:12"
+    calculator_files: tuple[Path, ...] = ()
+    calculator_command: str = ""
+    calculator_services: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    source: Path | None = None
+
+    def has(self, part: str) -> bool:
+        """Whether the lab has a part (one of :data:`PARTS`). It has, unless its file says that it has not."""
+        if part not in PARTS:
+            raise ValueError(f"no part named {part!r}; the parts are {', '.join(PARTS)}")
+        return self.parts.get(part, True)
+
+    def flavor(self, name: str) -> str:
+        """The cloud's name of a topology's flavor."""
+        return self.flavors.get(name, name)
+
+    def image_for(self, name: str | None) -> str:
+        """The cloud's name of a topology's image; of the lab's own image for None."""
+        return self.image if name is None else self.images.get(name, name)
+
+    @classmethod
+    def load(cls, lab: str | Path) -> Lab:
+        """Reads a lab file.
+
+        Args:
+            lab: name of a file in ``labs/`` without ``.toml``, or a path.
+
+        Raises:
+            LabError: there is none, it cannot be read, or anything in it is wrong; names every problem.
+        """
+        path = _find(lab)
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise LabError([f"{path}: cannot be read: {error.strerror}"]) from error
+        except UnicodeDecodeError as error:
+            raise LabError([f"{path}: is not UTF-8 text (byte {error.start})"]) from error
+        except tomllib.TOMLDecodeError as error:
+            raise LabError([f"{path}: is not TOML: {error}"]) from error
+        return cls.from_document(document, path)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], source: Path) -> Lab:
+        """Makes a lab of a parsed lab file; refuses it whole with every problem (:class:`LabError`)."""
+        values: dict[str, Any] = {}
+        problems = list(_read(document, TOP, "", values, source))
+        if "image" not in values and values.get("parts", {}).get("openstack", True):
+            problems.append("openstack.image: is missing: the name of the image that hosts boot from")
+        if "neighbour" in values and "neighbour_key" not in values:
+            problems.append("neighbour.ssh_key: is missing: the key that opens the neighbour")
+        problems += _unstarted(document.get("calculator"))
+        if problems:
+            raise LabError([f"{source}: {problem}" for problem in problems])
+        return cls(name=source.stem, source=source, **values)
+
+
+def _unstarted(calculator: object) -> Iterator[str]:
+    """Files of the calculator's services that no command starts."""
+    if not isinstance(calculator, Mapping) or "command" in calculator:
+        return
+    if "files" in calculator:
+        yield "calculator.command: is missing: how a service of those files is started"
+    services = calculator.get("services")
+    for name, keys in services.items() if isinstance(services, Mapping) else ():
+        if isinstance(keys, Mapping) and "command" not in keys:
+            yield f"calculator.services.{name}.command: is missing: how the service is started"
+
+
+def _find(lab: str | Path) -> Path:
+    path = Path(lab)
+    if path.suffix == ".toml" or path.parent != Path():
+        if not path.is_file():
+            raise LabError([f"{path}: there is no such lab file"])
+        return path
+    named = LABS / f"{lab}.toml"
+    if named.is_file():
+        return named
+    known = sorted(file.stem for file in LABS.glob("*.toml"))
+    here = ", ".join(known) or "none"
+    raise LabError([f"{named}: there is no such lab{_meant(str(lab), known)}; labs here: {here}"])
+
+
+def _meant(word: str, known: list[str] | tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+# Each reader turns a TOML value into ours, or raises ValueError with what it must be.
+Reader = Callable[[Any, Path], Any]
+
+
+def _text(value: Any, _: Path) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a text that is not empty")
+    return value
+
+
+def _flag(value: Any, _: Path) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _address(value: Any, _: Path) -> IPv4Address:
+    try:
+        return IPv4Address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError('must be an IPv4 address in quotes, such as "198.51.100.8"') from None
+
+
+def _addresses(value: Any, source: Path) -> tuple[IPv4Address, ...]:
+    if not isinstance(value, list):
+        raise ValueError("must be a list of IPv4 addresses")
+    return tuple(_address(item, source) for item in value)
+
+
+def _port(value: Any, _: Path) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+        raise ValueError("must be a port number from 1 to 65535")
+    return value
+
+
+def _file(value: Any, source: Path) -> Path:
+    path = Path(_text(value, source)).expanduser()
+    path = path if path.is_absolute() else source.parent / path
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    return path
+
+
+def _paths(value: Any, source: Path) -> tuple[Path, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a list of files and folders")
+    paths = [source.parent / Path(_text(item, source)).expanduser() for item in value]
+    if missing := next((path for path in paths if not path.exists()), None):
+        raise ValueError(f"there is no file or folder {missing}")
+    names = [path.name for path in paths]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two of them are named {twice!r}: they are put side by side on a host")
+    return tuple(paths)
+
+
+def _command(value: Any, source: Path) -> str:
+    text = _text(value, source)
+    known = ("service", "port", "bind")
+    for name in re.findall(r"(?<!\$)\{(\w+)\}", text):
+        if name not in known:
+            raise ValueError(
+                f"{{{name}}} stands for nothing{_meant(name, known)}; known are {{service}}, {{port}}, {{bind}}"
+            )
+    if "\n" in text.strip():
+        raise ValueError("must be one line")
+    return text.strip()
+
+
+def _one_of(known: tuple[str, ...]) -> Reader:
+    def read(value: Any, _: Path) -> str:
+        if value not in known:
+            raise ValueError(f"must be one of {', '.join(known)}{_meant(str(value), known)}")
+        return str(value)
+
+    return read
+
+
+def _from(least: int) -> Reader:
+    def read(value: Any, _: Path) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"must be a whole number from {least}")
+        return value
+
+    return read
+
+
+def _names(value: Any, source: Path) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a table of names")
+    for key, item in value.items():
+        try:
+            _text(item, source)
+        except ValueError as error:
+            raise ValueError(f"{key!r} {error}") from None
+    return dict(value)
+
+
+def _parts(value: Any, source: Path) -> dict[str, bool]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a table, part = true or false")
+    for key, item in value.items():
+        if key not in PARTS:
+            raise ValueError(
+                f"no part is named {key!r}{_meant(key, PARTS)}; the parts are {', '.join(PARTS)}"
+            )
+        try:
+            _flag(item, source)
+        except ValueError as error:
+            raise ValueError(f"{key!r} {error}") from None
+    return dict(value)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """Where a key's value goes, and how it is read."""
+
+    attribute: str
+    read: Reader
+
+
+@dataclass(frozen=True)
+class _Each:
+    """Tables of any names, read alike; they go into a mapping by name."""
+
+    attribute: str
+    table: Table
+
+
+Table = Mapping[str, "_Key | _Each | Table"]
+CALCULATOR: Table = {"files": _Key("files", _paths), "command": _Key("command", _command)}
+
+TOP: Table = {
+    "driver": _Key("driver", _one_of(DRIVERS)),
+    "outside": _Key("outside", _address),
+    "outside_tcp": _Key("outside_tcp", _port),
+    "parts": _Key("parts", _parts),
+    "docker": _Key("docker", _one_of(ENGINES)),
+    "base_image": _Key("base_image", _text),
+    "neighbour": {
+        "address": _Key("neighbour", _address),
+        "login": _Key("neighbour_login", _text),
+        "ssh_key": _Key("neighbour_key", _file),
+    },
+    "natvm": {
+        "hypervisor": _Key("hypervisor", _one_of(HYPERVISORS)),
+        "image": _Key("natvm_image", _file),
+        "login": _Key("natvm_login", _text),
+        "ssh_key": _Key("natvm_key", _file),
+        "memory_mb": _Key("natvm_memory", _from(128)),
+        "cpus": _Key("natvm_cpus", _from(1)),
+        "boot_seconds": _Key("natvm_boot_seconds", _from(1)),
+        "kvm": _Key("natvm_kvm", _flag),
+    },
+    "calculator": {
+        "files": _Key("calculator_files", _paths),
+        "command": _Key("calculator_command", _command),
+        "services": _Each("calculator_services", CALCULATOR),
+    },
+    "openstack": {
+        "cloud": _Key("cloud", _text),
+        "clouds_file": _Key("clouds_file", _file),
+        "public_network": _Key("public_network", _text),
+        "image": _Key("image", _text),
+        "images": _Key("images", _names),
+        "login": _Key("login", _text),
+        "flavors": _Key("flavors", _names),
+        "dns": _Key("dns", _addresses),
+        "reader_cloud": _Key("reader_cloud", _text),
+        "over_quota_flavor": _Key("over_quota_flavor", _text),
+        "config_drive": _Key("config_drive", _flag),
+        "ssh_key": _Key("ssh_key", _file),
+    },
+}
+
+
+def _read(
+    document: Mapping[str, Any], table: Table, at: str, values: dict[str, Any], source: Path
+) -> Iterator[str]:
+    """Puts what the keys say into ``values``, and yields the problems."""
+    for key, value in document.items():
+        place = f"{at}{key}"
+        known = table.get(key)
+        if known is None and SECRETS.search(key):
+            yield f"{place}: credentials do not belong in a lab file, but in clouds.yaml or the environment"
+        elif known is None:
+            yield f"{place}: unknown key{_meant(key, sorted(table))}"
+        elif isinstance(known, _Key):
+            try:
+                values[known.attribute] = known.read(value, source)
+            except ValueError as error:
+                yield f"{place}: {error}"
+        elif not isinstance(value, Mapping):
+            yield f"{place}: must be a table ([{place}])"
+        elif isinstance(known, _Each):
+            named = values[known.attribute] = {name: {} for name in value}
+            for name, item in value.items():
+                yield from _read({name: item}, {name: known.table}, f"{place}.", named[name], source)
+        else:
+            yield from _read(value, known, f"{place}.", values, source)
