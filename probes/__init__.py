@@ -1,0 +1,1 @@
+"""Probes look and never change anything; every look yields an Observation."""
