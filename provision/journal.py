@@ -1,0 +1,193 @@
+"""What a run is about to make, written down before it is made, so that it is found again whatever happens.
+
+A journal is JSON lines in ``~/.local/state/labproof/journal/<run>.jsonl`` (``XDG_STATE_HOME``): first who
+writes it (process id, start time), then ``intend``, ``made``, ``removed``. It holds names and ids, no secret.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class JournalError(Exception):
+    """A journal cannot be written or read; says which file, and why."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that may still be there: ``id`` is empty if only the intention is known."""
+
+    kind: str
+    name: str
+    id: str = ""
+
+
+def folder() -> Path:
+    """Where journals are kept."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "labproof" / "journal"
+
+
+def started(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot (proc(5), field 22 of stat); None if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    # A zombie has ended: nobody but its parent's wait() is left to come.
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+class Journal:
+    """The journal of one run, for its own process to write.
+
+    Args:
+        path: the file; None for ``<run>.jsonl`` in :func:`folder`. Continued if it is there.
+        lab: the lab's name.
+        run: the run's name.
+
+    Raises:
+        JournalError: it cannot be written.
+    """
+
+    def __init__(self, path: Path | None, lab: str, run: str) -> None:
+        self.path = path or folder() / f"{run}.jsonl"
+        self.lab = lab
+        self.run = run
+        self._lock = threading.Lock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise JournalError(f"opening the journal {self.path}: {error.strerror}") from error
+        owner = {"lab": lab, "run": run, "pid": os.getpid(), "started": started(os.getpid()), "boot": _boot()}
+        self._write([{"what": "begin", "at": round(time.time(), 3), **owner}], sync=True)
+
+    def intend(self, kind: str, name: str) -> None:
+        """Writes down, for good, that something is about to be made."""
+        self.intend_all([(kind, name)])
+
+    def intend_all(self, things: Iterable[tuple[str, str]]) -> None:
+        """Writes down several intentions with one wait for the disk."""
+        self._write([{"what": "intend", "kind": kind, "name": name} for kind, name in things], sync=True)
+
+    def made(self, kind: str, name: str, id: str) -> None:  # noqa: A002 - the API's own word
+        # Not waited for: were the line lost, the intention before it still is found by its name.
+        self._write([{"what": "made", "kind": kind, "name": name, "id": id}], sync=False)
+
+    def removed(self, kind: str, id: str, name: str = "") -> None:  # noqa: A002
+        """Notes that something was looked for after its removal, and is gone."""
+        self._write([{"what": "removed", "kind": kind, "id": id, "name": name}], sync=False)
+
+    def close(self, *, empty: bool = False) -> None:
+        """Ends writing; ``empty`` says that nothing is left of the run: the file goes."""
+        with self._lock:
+            self._file.close()
+        if empty:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, rows: list[dict[str, Any]], *, sync: bool) -> None:
+        if not rows:
+            return
+        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+        try:
+            with self._lock:
+                self._file.write(text)
+                self._file.flush()
+                if sync:
+                    os.fsync(self._file.fileno())
+        except (OSError, ValueError) as error:
+            raise JournalError(f"writing the journal {self.path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Record:
+    """A journal that was read.
+
+    Attributes:
+        run, lab: whose it is.
+        left: what may still be there, in the order of making.
+        alive: whether the process that wrote it last still runs.
+    """
+
+    path: Path
+    lab: str
+    run: str
+    left: tuple[Entry, ...]
+    alive: bool
+
+
+def read(path: Path) -> Record:
+    """Reads a journal. A last line that was cut off (the machine went down) does not count.
+
+    Raises:
+        JournalError: it cannot be read, or is no journal.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JournalError(f"reading the journal {path}: {error}") from error
+    owner: dict[str, Any] = {}
+    left: dict[tuple[str, str], Entry] = {}
+    for row in _rows(path, text):
+        what = row.get("what")
+        if what == "begin":
+            owner = row
+        elif what in {"intend", "made"}:
+            entry = Entry(str(row.get("kind")), str(row.get("name")), str(row.get("id", "")))
+            left[entry.kind, entry.name] = entry
+        elif what == "removed":
+            _forget(left, str(row.get("kind")), str(row.get("id", "")), str(row.get("name", "")))
+    if not owner:
+        raise JournalError(f"reading the journal {path}: it does not say whose it is (no line 'begin')")
+    return Record(path, str(owner.get("lab")), str(owner.get("run")), tuple(left.values()), _alive(owner))
+
+
+def read_all(where: Path | None = None) -> Iterator[Record]:
+    """All journals of a folder (the standard one for None); what is no journal is passed over."""
+    for path in sorted((where or folder()).glob("*.jsonl")):
+        try:
+            yield read(path)
+        except JournalError:
+            continue
+
+
+def _rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            if number == len(lines) and not text.endswith("\n"):
+                return
+            raise JournalError(f"reading the journal {path}: line {number} is not JSON") from error
+        if not isinstance(row, dict):
+            raise JournalError(f"reading the journal {path}: line {number} is not an object")
+        yield row
+
+
+def _forget(left: dict[tuple[str, str], Entry], kind: str, id: str, name: str) -> None:  # noqa: A002
+    for key, entry in list(left.items()):
+        if entry.kind == kind and ((id and entry.id == id) or (name and entry.name == name)):
+            del left[key]
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _alive(owner: dict[str, Any]) -> bool:
+    if owner.get("boot") != _boot():
+        return False
+    return started(int(owner.get("pid", 0))) == owner.get("started") is not None

@@ -1,0 +1,51 @@
+"""What runs left that ended without removing it themselves, beside what is on a cloud: NAT VMs, containers, images."""
+
+from __future__ import annotations
+
+from provision.containers import ContainerError, Engine, local
+from provision.journal import Record
+from provision.lab import Lab
+from provision.nat_lab import NatLab, nat_lab
+from provision.nat_machines import NatMachines
+from provision.natvm import NatVmError
+
+
+def sweep_beside(lab: Lab, record: Record) -> list[str]:
+    """Removes the NAT VMs, disks, containers and images of a run that its journal knows of.
+
+    Only what carries the run's name or label goes. The journal stays as it is.
+
+    Args:
+        record: of a run that has ended.
+
+    Returns:
+        What is left, and why.
+    """
+    kinds = {entry.kind for entry in record.left}
+    left = _machines(lab, record.run) if kinds & {"vm", "disk"} else []
+    return left + (_containers(record.run) if "container" in kinds else [])
+
+
+def _machines(lab: Lab, run: str) -> list[str]:
+    if lab.driver == "box":
+        from provision.box import runtime
+
+        if runtime.running() is None:
+            return []  # they ended with it
+    try:
+        where: NatLab = nat_lab(lab, lambda _: None)
+        # nobody enters them any more: no key
+        return NatMachines(where.hypervisor, where.folder / "disks", run, where.folder, "").remove_all()
+    except NatVmError as error:
+        return [f"the run's VMs: {error}"]
+
+
+def _containers(run: str) -> list[str]:
+    try:
+        client = local()
+        try:
+            return Engine(client, run).remove_all()
+        finally:
+            client.close()
+    except ContainerError as error:
+        return [f"the run's containers: {error}"]
