@@ -1,0 +1,128 @@
+"""A cloud's failures in words: what was tried, what came back, what to do.
+
+Every error of the SDK, of the HTTP library and of the services becomes a :class:`CloudError` here, only here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import openstack.exceptions
+import requests
+from keystoneauth1 import exceptions as auth_errors
+
+Kind = Literal[
+    "configuration",
+    "authentication",
+    "unreachable",
+    "timeout",
+    "missing",
+    "quota",
+    "pool",
+    "refused",
+    "conflict",
+    "fault",
+]
+
+
+# RFC 9110, 15.6: bad gateway, service unavailable, gateway timeout
+PASSING = frozenset({502, 503, 504})
+
+
+class CloudError(Exception):
+    """The cloud did not do what it was asked to: in one line what was tried, what came back, what to do.
+
+    Attributes:
+        kind: ``configuration`` (clouds.yaml, environment), ``authentication``, ``unreachable`` (no API
+            there), ``timeout``, ``missing`` (no such thing), ``quota``, ``pool`` (no address left),
+            ``refused`` (not allowed, or wrong), ``conflict`` (in use, or there), ``fault`` (the cloud's own).
+        status: the HTTP status, if one came back.
+    """
+
+    def __init__(
+        self, kind: Kind, tried: str, answer: str, advice: str = "", status: int | None = None
+    ) -> None:
+        self.kind: Kind = kind
+        self.tried = tried
+        self.answer = answer
+        self.advice = advice
+        self.status = status
+        super().__init__(f"{tried}: {answer}" + (f"; {advice}" if advice else ""))
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may be over in a moment: nobody answered, or a proxy said that nobody does."""
+        return self.kind in ("unreachable", "timeout") or self.status in PASSING
+
+
+@contextmanager
+def doing(tried: str) -> Iterator[None]:
+    """Turns the errors of the SDK and of HTTP into a :class:`CloudError` that says what was tried."""
+    try:
+        yield
+    except (
+        openstack.exceptions.SDKException,
+        auth_errors.ClientException,
+        requests.RequestException,
+    ) as error:
+        raise explain(error, tried) from error
+
+
+def explain(error: Exception, tried: str) -> CloudError:
+    """The error in words; see :class:`CloudError` for the kinds."""
+    status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
+    text = _answer(error)
+    unreachable = _unreachable(str(error))
+    if isinstance(error, auth_errors.Unauthorized) or status == 401:
+        return CloudError(
+            "authentication", tried, "the credentials were not accepted (HTTP 401)",
+            "check user, password, project and domains", 401,
+        )  # fmt: skip
+    if isinstance(error, openstack.exceptions.ConfigException | auth_errors.MissingRequiredOptions):
+        return CloudError("configuration", tried, text, "check clouds.yaml or the OS_* variables")
+    if isinstance(error, auth_errors.ConnectTimeout | requests.Timeout):
+        return CloudError("timeout", tried, unreachable or text, "is the address right, and the API up?")
+    if isinstance(error, auth_errors.ConnectionError | requests.ConnectionError) or unreachable:
+        return CloudError("unreachable", tried, unreachable or text, "is the address right, and the API up?")
+    if isinstance(error, auth_errors.EndpointNotFound | auth_errors.CatalogException):
+        return CloudError("configuration", tried, text, "the cloud has no such service in this region")
+    return _refusal(tried, text, int(status) if status else None)
+
+
+def _refusal(tried: str, text: str, status: int | None) -> CloudError:
+    """What a service said, by its status and its own words (compute and networking API references)."""
+    said = f"{text} (HTTP {status})" if status else text
+    low = text.lower()
+    if "quota" in low and status in {403, 409, 413}:
+        return CloudError("quota", tried, said, "remove what is not needed, or have the quota raised", status)
+    if "no more ip addresses" in low or "ipaddressgeneration" in low:
+        return CloudError("pool", tried, said, "release addresses that are not needed", status)
+    if status is not None and 400 <= status < 500:
+        kinds: dict[int, Kind] = {404: "missing", 409: "conflict"}
+        advice = "the user has not the rights for it" if status == 403 else ""
+        return CloudError(kinds.get(status, "refused"), tried, said, advice, status)
+    return CloudError("fault", tried, said, "the fault is on the cloud's side: look into its logs", status)
+
+
+def _answer(error: Exception) -> str:
+    """The service's own words, without the SDK's around them, on one line."""
+    details = getattr(error, "details", None)
+    text = str(details or getattr(error, "message", None) or error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _unreachable(text: str) -> str:
+    """``no answer from URL (reason)``, of the nested texts of keystoneauth, requests, urllib3; else empty."""
+    if not re.search(
+        r"unable to establish connection|max retries exceeded|timed out|connection aborted", text, re.I
+    ):
+        return ""
+    url = re.search(r"https?://[^\s'\",]+", text)
+    reason = re.search(
+        r"\[Errno -?\d+\] ([\w ]+)|(timed out)|(Connection aborted)|(RemoteDisconnected)", text, re.I
+    )
+    why = next((group for group in reason.groups() if group), "").strip() if reason else ""
+    return f"no answer from {url[0].rstrip(':') if url else 'the API'}" + (f" ({why.lower()})" if why else "")
