@@ -1,0 +1,155 @@
+"""Processes that import a project's code once and fork its services.
+
+Ten of the cloud's processes are Python programs of two projects; each would spend a second of processor time
+on importing what the others import too. A zygote pays for it once, while databases and message queue
+start, and the forked services share the memory. What runs is each service's own, unchanged entry point.
+
+usage: zygote.py FAMILY, then one request per line on standard input: a JSON list [name, argv...]
+Answers each on the file descriptor named by ZYGOTE_ANSWERS with the process id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+FAMILIES = {
+    "nova": (
+        *("nova.cmd.api", "nova.cmd.compute", "nova.cmd.conductor", "nova.cmd.scheduler"),
+        # what the services load by name once they run
+        *(
+            "nova.compute.manager",
+            "nova.conductor.manager",
+            "nova.scheduler.manager",
+            "nova.virt.libvirt.driver",
+        ),
+        *(
+            "nova.api.openstack.compute.routes",
+            "nova.api.metadata.handler",
+            "oslo_messaging._drivers.impl_rabbit",
+        ),
+        *("keystonemiddleware.auth_token", "pymysql", "sqlalchemy.dialects.mysql.pymysql"),
+    ),
+    "neutron": (
+        *(
+            "neutron.cmd.eventlet.server",
+            "neutron.cmd.eventlet.agents.l3",
+            "neutron.cmd.eventlet.agents.dhcp",
+        ),
+        *("neutron.cmd.eventlet.agents.metadata", "neutron.cmd.eventlet.plugins.linuxbridge_neutron_agent"),
+        *("neutron.plugins.ml2.plugin", "neutron.services.l3_router.l3_router_plugin"),
+        *("neutron.agent.l3.agent", "neutron.agent.dhcp.agent", "neutron.agent.metadata.agent"),
+        *(
+            "neutron.agent.linux.iptables_firewall",
+            "neutron.api.v2.router",
+            "oslo_messaging._drivers.impl_rabbit",
+        ),
+        *("keystonemiddleware.auth_token", "pymysql", "sqlalchemy.dialects.mysql.pymysql"),
+    ),
+}
+
+# the originals: the projects put cooperative ones in their place, which would start an event loop here
+_read, _waitpid = os.read, os.waitpid
+Spawn = Callable[..., int]
+
+
+class Zygotes:
+    """The supervisor's end: starts zygotes, asks them for services."""
+
+    def __init__(self, spawn: Spawn) -> None:
+        self._spawn = spawn
+        self._ends: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+
+    def start(self, families: tuple[str, ...]) -> None:
+        for family in families:
+            requests, ask = os.pipe()
+            answers, answer = os.pipe()
+            os.set_inheritable(answer, True)
+            env = {"ZYGOTE_ANSWERS": str(answer)}
+            self._spawn_with(f"zygote-{family}", family, env, requests, answer)
+            os.close(requests)
+            os.close(answer)
+            self._ends[family] = (ask, answers)
+
+    def _spawn_with(self, name: str, family: str, env: dict[str, str], stdin: int, answer: int) -> None:
+        argv = ("/usr/bin/python3", "-u", "/labproof/zygote.py", family)
+        self._spawn(name, argv, env, stdin=stdin, pass_fds=(answer,))
+
+    def fork(self, family: str, name: str, argv: tuple[str, ...]) -> int:
+        """Returns the process id of the service's new process, which is a child of process 1."""
+        ask, answers = self._ends[family]
+        with self._lock:
+            os.write(ask, json.dumps([name, *argv]).encode() + b"\n")
+            answer = b""
+            while not answer.endswith(b"\n"):
+                piece = os.read(answers, 64)
+                if not piece:
+                    raise OSError(f"the {family} zygote ended: see /box/log/zygote-{family}.out")
+                answer += piece
+        return int(answer)
+
+
+def _become(name: str, argv: list[str]) -> None:
+    from services import ENTRY_POINTS
+
+    os.setsid()
+    out = os.open(f"/box/log/{name}.out", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open("/dev/null", os.O_RDONLY)
+    for source, target in ((null, 0), (out, 1), (out, 2)):
+        os.dup2(source, target)
+    os.close(out)
+    os.close(null)
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as comm:  # noqa: PTH123
+        comm.write(name[:15])
+    import eventlet.hubs
+
+    eventlet.hubs.use_hub()
+    sys.argv = [f"/usr/bin/{argv[0]}", *argv[1:]]
+    sys.exit(importlib.import_module(ENTRY_POINTS[argv[0]]).main())
+
+
+def main() -> None:
+    sys.path.insert(0, "/labproof")
+    answers = int(os.environ.pop("ZYGOTE_ANSWERS"))
+    family = sys.argv[1]
+    # neutron names its chains of rules after the program that imports it
+    sys.argv = [f"/usr/bin/{family}"]
+    gc.disable()
+    for module in FAMILIES[family]:
+        importlib.import_module(module)
+    if family == "nova":
+        # a service first reports 5 s after its start; here every other part waits for that word
+        import nova.servicegroup.api
+
+        nova.servicegroup.api.INITIAL_REPORTING_DELAY = 0
+    gc.freeze()
+    gc.enable()
+    pending = b""
+    while True:
+        piece = _read(0, 4096)
+        if not piece:
+            return
+        *lines, pending = (pending + piece).split(b"\n")
+        for line in lines:
+            name, *argv = json.loads(line)
+            middle = os.fork()
+            if middle:
+                _waitpid(middle, 0)
+                continue
+            service = os.fork()
+            if service:
+                os.write(answers, b"%d\n" % service)
+                os._exit(0)
+            os.close(answers)
+            _become(name, argv)
+
+
+if __name__ == "__main__":
+    main()
