@@ -1,0 +1,87 @@
+"""A booted machine, saved: the NAT VM with Docker in it goes on from there in place of booting.
+
+The state is only good for the program, accelerator and machine that it was saved with: all of them name it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+from provision.box import docker_guest, paths
+from provision.box.command import Log
+from provision.nat_machines import NatMachines, Source
+from provision.qemu import Qemu
+from provision.runs import make_key
+
+STATE = "ready"
+CPUS = {"kvm": 2, "tcg": 1}
+"""Of an accelerator. Emulated processors share one thread (see :mod:`provision.qemu_vm`): two are no quicker."""
+WARM = "sudo docker run --rm %s true && sync"
+
+
+def docker_source(image: Path, accelerator: str) -> Source:
+    """The machine that boots the guest with Docker from the folder `image`, on an accelerator."""
+    guest = json.loads((image / "guest.json").read_text())
+    return Source(
+        image / "root.qcow2", guest["login"], docker_guest.MEMORY_MIB, CPUS[accelerator],
+        kernel=image / "vmlinuz", initrd=image / "initrd.img", command_line=guest["os_command_line"],
+        takes_config_drive=True,
+    )  # fmt: skip
+
+
+def ensure(image: Path, hypervisor: Qemu, accelerator: str, log: Log) -> tuple[Source, Path]:
+    """The saved machine from the cache, made first where the cache has none; and the key that opens it.
+
+    Args:
+        image: folder of the guest with Docker.
+        hypervisor: runs it once to be saved.
+        accelerator: of the hypervisor.
+
+    Raises:
+        NatVmError: it did not boot, or could not be saved.
+    """
+    cold = docker_source(image, accelerator)
+    shape = f"{hypervisor.version()} {accelerator} {cold.memory_mb} {cold.cpus} {cold.command_line}"
+    sources = [
+        Path(__file__),
+        *(paths.HERE.parent / f"{name}.py" for name in ("qemu", "qemu_vm", "config_drive")),
+    ]
+    done = paths.once(
+        paths.cache() / f"saved-{paths.content_hash([image.name, shape, *sources])}",
+        lambda scratch: _make(scratch, cold, hypervisor, log),
+    )
+    return _source(done, cold), done / "id_ed25519"
+
+
+def _source(folder: Path, cold: Source) -> Source:
+    return replace(cold, disk=folder / "root.qcow2", saved=STATE, seed=folder / "config.iso")
+
+
+def _make(folder: Path, cold: Source, hypervisor: Qemu, log: Log) -> None:
+    log("saving the state of a booted machine with Docker (once, about half a minute)")
+    folder.mkdir()
+    run = f"saving{os.getpid()}"
+    key = make_key(folder / "id_ed25519")
+    machines = NatMachines(hypervisor, folder / "vm", run, key.file, key.public, on_progress=log)
+    try:
+        disk = machines.folder / f"{machines.name('docker')}.qcow2"
+        disk.parent.mkdir()
+        subprocess.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(cold.disk), str(disk)],
+            check=True,
+        )
+        machine = machines.start("docker", disk, cold)
+        machine.host.run(WARM, docker_guest.IMAGE, timeout=120)
+        machine.host.close()
+        machine.vm.snapshot(STATE)
+        machine.vm.stop(within=0)
+        disk.rename(folder / "root.qcow2")
+        (machines.folder / f"{machines.name('docker')}-config.iso").rename(folder / "config.iso")
+    finally:
+        machines.remove_all()
+    shutil.rmtree(machines.folder)
