@@ -1,0 +1,242 @@
+"""Containers, images and the Docker engine, through Docker's SDK: in the NAT VM over SSH, or on a local engine."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import docker
+import docker.errors
+import paramiko
+import requests
+from docker.transport.sshconn import SSHConnectionPool, SSHHTTPAdapter
+
+from provision.journal import Journal
+
+ANSWER_SECONDS = 120
+LABEL = "labproof"
+Kind = Literal["unreachable", "missing", "conflict", "refused", "timeout", "fault"]
+
+
+class ContainerError(Exception):
+    """The engine did not do what it was asked to: in one line what was tried, and what came back.
+
+    Attributes:
+        kind: ``unreachable`` (no engine there), ``missing`` (no such container or image), ``conflict`` (the
+            name is taken, or it runs), ``refused``, ``timeout``, ``fault`` (the engine's own).
+        status: the HTTP status, if one came back.
+    """
+
+    def __init__(self, kind: Kind, tried: str, answer: str, status: int | None = None) -> None:
+        self.kind: Kind = kind
+        self.tried = tried
+        self.answer = answer
+        self.status = status
+        super().__init__(f"{tried}: {answer}")
+
+
+@contextmanager
+def doing(tried: str) -> Iterator[None]:
+    """Turns the errors of the SDK, of HTTP and of SSH into a :class:`ContainerError` that says what was tried."""
+    try:
+        yield
+    except docker.errors.ImageNotFound as error:
+        raise ContainerError("missing", tried, _line(error.explanation or error), 404) from error
+    except docker.errors.BuildError as error:
+        raise ContainerError("refused", tried, _line(error.msg)) from error
+    except docker.errors.APIError as error:
+        status = error.status_code
+        kinds: dict[int | None, Kind] = {404: "missing", 409: "conflict", 400: "refused", 403: "refused"}
+        raise ContainerError(
+            kinds.get(status, "fault"), tried, _line(error.explanation or error), status
+        ) from error
+    except requests.Timeout as error:
+        raise ContainerError("timeout", tried, f"no answer within {ANSWER_SECONDS} s") from error
+    except (
+        docker.errors.DockerException,
+        requests.RequestException,
+        paramiko.SSHException,
+        OSError,
+        EOFError,
+    ) as error:
+        raise ContainerError("unreachable", tried, _line(error)) from error
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Connections(SSHConnectionPool):
+    """The SDK's, which hands out a connection that has ended meanwhile like one that lives."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        channel = connection.sock
+        if channel is not None and (channel.closed or channel.eof_received):
+            connection.close()
+            return self._new_conn()
+        return connection
+
+
+class _OverSsh(SSHHTTPAdapter):
+    """The SDK's ``ssh://``, with a key and a host key that are given to it in place of those in ``~/.ssh``."""
+
+    def __init__(self, url: str, key: paramiko.PKey, host_key: str, timeout: int) -> None:
+        self._key = key
+        self._host_key = host_key
+        super().__init__(url, timeout=timeout)
+        self._connections = _Connections(
+            ssh_client=self.ssh_client, timeout=timeout, maxsize=self.max_pool_size, host=self.ssh_host
+        )
+
+    def get_connection(self, url: object, proxies: object = None) -> _Connections:
+        return self._connections
+
+    def _create_paramiko_client(self, base_url: str) -> None:
+        url = urlsplit(base_url)
+        client = paramiko.SSHClient()
+        kind, text = self._host_key.split()[:2]
+        entry = paramiko.hostkeys.HostKeyEntry.from_line(f"[{url.hostname}]:{url.port} {kind} {text}")
+        assert entry is not None
+        assert entry.key is not None
+        client.get_host_keys().add(f"[{url.hostname}]:{url.port}", kind, entry.key)
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        self.ssh_client = client
+        self.ssh_params = {
+            "hostname": url.hostname, "port": url.port, "username": url.username, "pkey": self._key,
+            "allow_agent": False, "look_for_keys": False, "timeout": 20,
+        }  # fmt: skip
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
+
+
+def over_ssh(address: str, port: int, user: str, key: paramiko.PKey, host_key: str) -> docker.DockerClient:
+    """The engine of a machine that is entered over SSH, as ``docker -H ssh://user@address:port`` does.
+
+    Args:
+        host_key: the machine's, ``ssh-ed25519 AAAA...``.
+
+    Raises:
+        ContainerError: ``unreachable``.
+    """
+    url = f"ssh://{user}@{address}:{port}"
+    with doing(f"reaching the Docker engine at {url}"):
+        # the client is made for a place that it never connects to, and then led to ours
+        client = docker.DockerClient(base_url="http://127.0.0.1:2375", version="1.41", timeout=ANSWER_SECONDS)
+        adapter = _OverSsh(url, key, host_key, ANSWER_SECONDS)
+        client.api.mount("http+docker://ssh", adapter)
+        client.api.base_url = "http+docker://ssh"
+        client.ping()
+    return client
+
+
+def local() -> docker.DockerClient:
+    """The engine of ``DOCKER_HOST``, or the local one.
+
+    Raises:
+        ContainerError: ``unreachable``.
+    """
+    with doing("reaching the Docker engine of DOCKER_HOST"):
+        client = docker.from_env(timeout=ANSWER_SECONDS)
+        client.ping()
+    return client
+
+
+@dataclass
+class Engine:
+    """A Docker engine, and what a run has made on it.
+
+    Attributes:
+        client: the SDK's.
+        prefix: of the names of containers and images; empty on a machine that is the run's own.
+    """
+
+    client: docker.DockerClient
+    run: str
+    prefix: str = ""
+    journal: Journal | None = None
+
+    def name(self, what: str) -> str:
+        return f"{self.prefix}{what}"
+
+    def start(self, what: str, image: str, *, ports: dict[int, int] | None = None) -> Any:
+        """Runs a container that stays, as ``docker run -dit --name WHAT`` does; the SDK's container.
+
+        Args:
+            ports: container's TCP port -> the engine's host's.
+
+        Raises:
+            ContainerError: ``missing``, the image; ``conflict``, the name.
+        """
+        name = self.name(what)
+        if self.journal:
+            self.journal.intend("container", name)
+        with doing(f"docker run {name} from {image}"):
+            return self.client.containers.run(
+                image, name=name, detach=True, tty=True, stdin_open=True, labels={LABEL: self.run},
+                ports={f"{inside}/tcp": outside for inside, outside in (ports or {}).items()},
+            )  # fmt: skip
+
+    def commit(self, container: Any, what: str) -> Any:
+        """Makes an image of a container, as ``docker commit`` does; the SDK's image."""
+        repository = self._image(what)
+        with doing(f"docker commit {container.name} {repository}"):
+            return container.commit(repository=repository, tag="latest", conf={"Labels": {LABEL: self.run}})
+
+    def build(self, what: str, dockerfile: str) -> Any:
+        """Builds an image of a Dockerfile alone, as ``docker build`` does; the SDK's image.
+
+        Raises:
+            ContainerError: ``refused``, a step of it failed.
+        """
+        tag = self._image(what)
+        with doing(f"docker build -t {tag}"):
+            image, _ = self.client.images.build(
+                fileobj=_context(dockerfile), custom_context=True, tag=f"{tag}:latest", rm=True,
+                labels={LABEL: self.run},
+            )  # fmt: skip
+            return image
+
+    def _image(self, what: str) -> str:
+        name = self.name(what)
+        if self.journal:
+            self.journal.intend("image", name)
+        return name
+
+    def remove_all(self) -> list[str]:
+        """Removes the run's containers and images; says what is left, and why."""
+        left = []
+        mine: dict[str, Any] = {"label": f"{LABEL}={self.run}"}
+        with doing("listing the run's containers and images"):
+            containers = self.client.containers.list(all=True, filters=mine)
+            images = self.client.images.list(filters=mine)
+        for container in containers:
+            left += self._away(f"container {container.name}", partial(container.remove, force=True, v=True))
+        for image in images:
+            name = next(iter(image.tags), str(image.id))
+            left += self._away(f"image {name}", partial(self.client.images.remove, str(image.id), force=True))
+        return left
+
+    def _away(self, what: str, remove: Callable[[], object]) -> list[str]:
+        try:
+            with doing(f"removing {what}"):
+                remove()
+        except ContainerError as error:
+            return [] if error.kind == "missing" else [str(error)]
+        return []
+
+
+def _context(dockerfile: str) -> io.BytesIO:
+    data, packed = dockerfile.encode(), io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(data)
+        archive.addfile(entry, io.BytesIO(data))
+    packed.seek(0)
+    return packed
