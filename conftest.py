@@ -1,0 +1,15 @@
+"""Plugins of the project's own, for suites/ and tests/ alike."""
+
+pytest_plugins = [
+    "pytester",
+    "fixtures.verdicts",
+    "fixtures.lab",
+    "fixtures.openstack",
+    "fixtures.cloud_looks",
+    "fixtures.cloud_acts",
+    "fixtures.natvm",
+    "fixtures.docker",
+    "fixtures.comparison",
+    "fixtures.calculator_cloud",
+    "fixtures.calculator",
+]
