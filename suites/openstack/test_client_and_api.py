@@ -1,0 +1,114 @@
+"""Objective 8: the openstack client and the API, as a plain user."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from probes.observation import Observation
+from probes.reach import fact, facts
+
+CLIENT = Path(sys.executable).with_name("openstack")
+
+
+@pytest.fixture(scope="module")
+def client(desktop, tmp_path_factory) -> Callable[..., Observation]:
+    """``client("router list", rc=FILE)`` runs the openstack client on the desktop, with that RC file or none."""
+    home = tmp_path_factory.mktemp("home")
+    program = CLIENT if CLIENT.exists() else shutil.which("openstack")
+    assert program, "the openstack client is not installed: `make setup` installs it"
+
+    def run(arguments: str, rc: Path | None = None) -> Observation:
+        # an empty home and no OS_ variable: what the client knows it knows from the RC file
+        inner = f"{'. ' + shlex.quote(str(rc)) + ' && ' if rc else ''}{program} {arguments}"
+        (seen,) = facts(
+            fact(
+                desktop,
+                "cd %s && env -i HOME=%s PATH=/usr/bin:/bin sh -c %s",
+                home,
+                home,
+                inner,
+                target="the cloud's API",
+                timeout=60,
+            )
+        )
+        return seen
+
+    return run
+
+
+@pytest.mark.claim("API-02")
+def test_without_the_rc_file_the_client_says_what_is_missing(client, rc_file):
+    """Without the RC file the same command names the missing value, auth-url."""
+    works, fails = client("token issue -f value -c expires", rc=rc_file), client("router list")
+    assert works.numbers["status"] == 0, f"the client does not work with the RC file either: {works}"
+    assert fails.numbers["status"] != 0, f"the client worked without any credentials: {fails}"
+    assert "auth-url" in fails.output, f"the client does not say that auth-url is missing: {fails}"
+
+
+@pytest.mark.claim("API-03")
+@pytest.mark.parametrize(
+    "listing",
+    ["user list", "service list", "compute service list", "hypervisor list", "server list --all-projects"],
+)
+def test_a_plain_user_is_refused_the_admins_listings(client, rc_file, listing):
+    """The admin's listings are refused to a plain user, and the refusal is one of rights (HTTP 403)."""
+    seen = client(listing, rc=rc_file)
+    assert seen.numbers["status"] != 0, f"a plain user was shown the admin's listing: {seen}"
+    assert "403" in seen.output or "Forbidden" in seen.output or "not authorized" in seen.output, (
+        f"refused, but not for want of rights: {seen}"
+    )
+
+
+@pytest.mark.claim("API-01")
+def test_a_wrong_password_is_told_as_such(client, rc_file, tmp_path):
+    """The same RC file with another password is refused as unauthorised: authentication is really made."""
+    wrong = tmp_path / "openrc"
+    wrong.touch(mode=0o600)
+    wrong.write_text(rc_file.read_text() + "export OS_PASSWORD=not-the-password\n")
+    seen = client("router list", rc=wrong)
+    assert seen.numbers["status"] != 0, f"the client worked with a wrong password: {seen}"
+    assert "401" in seen.output, f"refused, but not as unauthorised: {seen}"
+
+
+@pytest.mark.claim("API-01")
+def test_the_client_lists_the_projects_routers_with_the_rc_file_loaded(client, rc_file, operations):
+    """With the RC file loaded the client authenticates and lists the routers, which are ACTIVE."""
+    seen = client("router list -f json", rc=rc_file)
+    assert seen.numbers["status"] == 0, f"the client failed: {seen}"
+    routers = {
+        router["Name"]: router["Status"] for router in json.loads(seen.output[seen.output.index("[") :])
+    }
+    mine = operations.deployment.routers["RT1"].name
+    assert mine in routers, f"{mine} is not among the routers listed: {routers}"
+    assert routers[mine] == "ACTIVE", f"{mine} is {routers[mine]}, not ACTIVE"
+
+
+@pytest.mark.claim("API-03")
+def test_a_plain_user_sees_its_own_project_alone(cloud, operations, api):
+    """Servers, networks, routers and floating IPs listed are the project's own, or shared by the admin."""
+    project = cloud.project
+    for what, listed in {
+        "servers": lambda: cloud.api.compute.servers(),
+        "networks": lambda: cloud.api.network.networks(),
+        "routers": lambda: cloud.api.network.routers(),
+        "floating IPs": lambda: cloud.api.network.ips(),
+    }.items():
+        things = api(f"list {what}", listed)
+        foreign = [
+            thing.name or thing.id
+            for thing in things
+            if thing.project_id != project
+            and not getattr(thing, "is_shared", False)
+            and not getattr(thing, "is_router_external", False)
+        ]
+        assert not foreign, f"{what} of other projects are shown to a plain user: {', '.join(foreign)}"
+    assert operations.deployment.hosts["vm"].server_id in {s.id for s in cloud.api.compute.servers()}, (
+        "the project's own server is not in its listing"
+    )
