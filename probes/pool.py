@@ -91,8 +91,8 @@ class PooledHost(ABC):
             except ShellGone as gone:
                 shell.close()
                 if stale and not gone.started:
-                    # An idle shell died since its last use: the command never began, a fresh shell may run
-                    # it. self._forget_idle()
+                    # An idle shell died since its last use: the command never began, a fresh shell may run it.
+                    self._forget_idle()
                     continue
                 state = "ended while it ran" if gone.started else "ended before it ran"
                 raise HostError(f"{self.name}: the shell {state}: {command} ({gone})") from None

@@ -171,7 +171,7 @@ def _apply(args: argparse.Namespace) -> int:
             key = key_of(args.run)
             cloud = _cloud(args)
             made = apply(cloud, topology, args.run, key_public=key.public, on_progress=progress)
-            services = on_cloud.stand(cloud.lab, topology, made, key.file, progress)
+            services = on_cloud.stand(cloud, topology, made, key.file, progress)
         except (CloudError, ProvisionError, DeploymentError) as error:
             print(f"labproof: {error}", file=sys.stderr)
             return 1

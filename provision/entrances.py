@@ -7,7 +7,9 @@ from pathlib import Path
 
 from probes.host import SshHost
 from probes.shell import HostError
+from provision.cloud import Cloud
 from provision.deployment import Deployment
+from provision.guests import console_end
 from provision.topology import Host, Topology
 
 
@@ -27,6 +29,22 @@ def enter(topology: Topology, deployment: Deployment, login: str, key: Path) -> 
         if n not in direct and door
     }
     return {**direct, **inner}
+
+
+def wait_ready(cloud: Cloud, deployment: Deployment, guest: SshHost, within: float) -> None:
+    """Waits until a guest lets us in.
+
+    Args:
+        within: seconds.
+
+    Raises:
+        HostError: it did not; with the end of its console, which tells what kept it.
+    """
+    try:
+        guest.wait_ready(within)
+    except HostError as error:
+        said = console_end(cloud, deployment.hosts[guest.name].server_id)
+        raise HostError(f"{error}; its console ends: {said}") from None
 
 
 def opens_ssh(topology: Topology, host: Host) -> bool:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from openstack.exceptions import SDKException
+
 from provision.cloud import Cloud, CloudError
 from provision.holdings import CloudPort, CloudServer
 from provision.mark import Mark
@@ -89,6 +91,16 @@ class Guests:
         if server.status == "BUILD" or server.task:
             return "waited for", lambda: None
         return None
+
+
+def console_end(cloud: Cloud, server_id: str, lines: int = 3) -> str:
+    """The last lines on a server's console, in one; what the cloud says instead, where it gives none."""
+    try:
+        text = str(cloud.api.compute.get_server_console_output(server_id, length=40)["output"] or "")
+    except SDKException as error:
+        return f"no console: {error}"
+    told = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(told[-lines:]) or "nothing yet"
 
 
 def fault(server: Any) -> str:

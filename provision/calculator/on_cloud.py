@@ -7,16 +7,16 @@ from pathlib import Path
 
 from probes.shell import HostError
 from provision.calculator.deploy import DeploymentError, OnLine, deploy, program
+from provision.cloud import Cloud
 from provision.deployment import Deployment
-from provision.entrances import close, enter, set_routes
-from provision.lab import Lab
+from provision.entrances import close, enter, set_routes, wait_ready
 from provision.topology import Host, Topology
 
 BOOT_SECONDS = 300.0
 
 
 def stand(
-    lab: Lab, topology: Topology, deployment: Deployment, key: Path, on_progress: OnLine
+    cloud: Cloud, topology: Topology, deployment: Deployment, key: Path, on_progress: OnLine
 ) -> tuple[str, ...]:
     """Sets the routes that the topology asks for, and deploys its services; does nothing where it has no services.
 
@@ -32,7 +32,7 @@ def stand(
     if not topology.services:
         return ()
     used = [host for host in topology.hosts if host.routes or topology.services_of(host)]
-    hosts = enter(topology, deployment, lab.login, key)
+    hosts = enter(topology, deployment, cloud.lab.login, key)
 
     def prepare(host: Host) -> list[str]:
         if host.name not in hosts:
@@ -41,11 +41,11 @@ def stand(
                 "give one of them a floating IP in the document", host=host.name,
             )  # fmt: skip
         try:
-            hosts[host.name].wait_ready(BOOT_SECONDS)
+            wait_ready(cloud, deployment, hosts[host.name], BOOT_SECONDS)
             return set_routes(host, hosts[host.name])
         except HostError as error:
             raise DeploymentError(
-                f"entering {host.name}", str(error), "see its console, its routes and its security groups",
+                f"entering {host.name}", str(error), "see its routes and its security groups",
                 host=host.name,
             ) from error  # fmt: skip
 
@@ -53,7 +53,7 @@ def stand(
         with ThreadPoolExecutor(len(used), thread_name_prefix="enter") as pool:
             changes = [change for done in pool.map(prepare, used) for change in done]
         running = deploy(
-            topology, hosts, lambda name: str(deployment.hosts[name].address), program(lab),
+            topology, hosts, lambda name: str(deployment.hosts[name].address), program(cloud.lab),
             on_progress=on_progress,
         )  # fmt: skip
     finally:
