@@ -11,6 +11,7 @@ Answers each on the file descriptor named by ZYGOTE_ANSWERS with the process id.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -129,6 +130,12 @@ def main() -> None:
         import nova.servicegroup.api
 
         nova.servicegroup.api.INITIAL_REPORTING_DELAY = 0
+        # a virtual machine's own memory may grow from minute to minute; each time the compute service would write its
+        # inventory anew, and give up a server where others are being placed at that moment
+        import nova.virt.libvirt.host
+
+        libvirt_host = nova.virt.libvirt.host.Host
+        libvirt_host.get_memory_mb_total = functools.cache(libvirt_host.get_memory_mb_total)
     gc.freeze()
     gc.enable()
     pending = b""
