@@ -11,6 +11,9 @@ from probes.host import CommandResult, CommandTimeout, Host, HostError
 from probes.observation import Observation, Outcome, Unproven, evidence
 from probes.shell import quoted
 
+COMMAND_SECONDS = 30.0
+"""That a command may take where nothing else is said: on an emulated processor that others use too, the quickest takes
+seconds."""
 _NO_SUCH_TOOL = (126, 127)
 _KEPT = 64 * 1024
 
@@ -47,7 +50,7 @@ class FactProbe(Probe):
     """A command whose output is the evidence. As a positive control it holds when it ends with status 0."""
 
     text: str = ""
-    timeout: float = 10.0
+    timeout: float = COMMAND_SECONDS
 
     kind = "command"
 
@@ -75,12 +78,16 @@ class FactProbe(Probe):
         )
 
 
-def fact(source: Host, cmd: str, *args: object, target: str = "", timeout: float = 10.0) -> FactProbe:
+def fact(
+    source: Host, cmd: str, *args: object, target: str = "", timeout: float = COMMAND_SECONDS
+) -> FactProbe:
     """A command to be run on a host, as a look: ``fact(vm, "systemctl is-active ssh")``."""
     return FactProbe(source, target, quoted(cmd, *args), timeout)
 
 
-def command(source: Host, cmd: str, *args: object, target: str = "", timeout: float = 10.0) -> Observation:
+def command(
+    source: Host, cmd: str, *args: object, target: str = "", timeout: float = COMMAND_SECONDS
+) -> Observation:
     """Runs a command on a host and adds what it said to the evidence.
 
     Args:
