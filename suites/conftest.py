@@ -12,9 +12,12 @@ ORDER = ("virtualbox", "docker", "comparison", "openstack", "calculator")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
 
-    def place(item: pytest.Item) -> int:
+    def place(item: pytest.Item) -> tuple[bool, int]:
         name = item.path.relative_to(here).parts[0]
-        return ORDER.index(name) if name in ORDER else len(ORDER)
+        # what removes a part that other suites use comes when they have ended
+        return item.get_closest_marker("removes") is not None, ORDER.index(name) if name in ORDER else len(
+            ORDER
+        )
 
     mine = [item for item in items if here in item.path.parents]
     ordered = iter(sorted(mine, key=place))
