@@ -7,8 +7,10 @@ PYTEST_ARGS ?=
 PYTHON := .venv/bin/python
 PACKAGES := mmdebstrap qemu-system-x86 qemu-utils e2fsprogs cpio kmod iproute2 iptables iputils-ping \
             zstd lz4 curl openssh-client util-linux nodejs python3-venv
+# real peers of the project's own tests: SSH servers, a packet filter
+TEST_PACKAGES := openssh-server dropbear-bin nftables
 
-.PHONY: setup conformance test lint unit lab-tests detection bench clean
+.PHONY: setup conformance test lint unit lab-tests peers detection bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.done
@@ -36,10 +38,13 @@ lint: setup
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-unit: setup
+peers:
+	@provision/box/prepare.sh $(TEST_PACKAGES)
+
+unit: setup peers
 	@$(PYTHON) -m pytest tests -m 'not box' -q
 
-lab-tests: setup
+lab-tests: setup peers
 	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m box
 
 detection: setup

@@ -24,6 +24,7 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 _CHUNK = 256 * 1024
 _SLICE = 0.05
 _PAUSE = 0.25
+_JUST_NOW = 1.0
 _ANSWER = 10.0
 _BANNER = 15.0
 _LOGIN = 30.0
@@ -74,6 +75,7 @@ class SshHost(PooledHost):
         self._transport: paramiko.Transport | None = None
         self._connecting = threading.Lock()
         self._failures = 0
+        self._failed_at = -_JUST_NOW
         self._reason = ""
 
     def __str__(self) -> str:
@@ -136,9 +138,9 @@ class SshHost(PooledHost):
         with self._connecting:
             if self._transport is not None and self._transport.is_active():
                 return self._transport
-            if self._failures != failures:
-                # Somebody else has just tried, while this caller waited: a dead host costs one time-out, not
-                # one for each of those who ask.
+            if self._failures != failures or time.monotonic() - self._failed_at < _JUST_NOW:
+                # Somebody else has just tried, while this caller waited or a moment before: a dead host costs one
+                # time-out, not one for each of those who ask.
                 raise HostError(self._reason)
             return self._connect(self._connect_timeout, _LOGIN)
 
@@ -160,8 +162,10 @@ class SshHost(PooledHost):
             self._transport = self._logged_in(tcp, login)
         except HostError as error:
             self._failures += 1
+            self._failed_at = time.monotonic()
             self._reason = str(error)
             raise
+        self._failed_at = -_JUST_NOW
         self._forget_idle()
         return self._transport
 
@@ -304,6 +308,8 @@ def _normal(name: str, host_key: str) -> str:
 
 
 def _said(error: BaseException) -> str:
+    if isinstance(error, EOFError) and not str(error):
+        return "the connection broke off"
     if isinstance(error, paramiko.ChannelException):
         return str(error.text)
     return str(error).strip() or type(error).__name__

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ import pytest
 from probes.observation import Observation
 from probes.reach import fact, facts
 
+LISTINGS = (
+    "user list",
+    "service list",
+    "compute service list",
+    "hypervisor list",
+    "server list --all-projects",
+)
 CLIENT = Path(sys.executable).with_name("openstack")
 
 
@@ -43,38 +51,58 @@ def client(desktop, tmp_path_factory) -> Callable[..., Observation]:
     return run
 
 
+@pytest.fixture(scope="module")
+def looks(looked, client, rc_file, wrong_rc_file):
+    """What the client answers to commands that need nothing to stand."""
+    rows = {
+        "test_without_the_rc_file_the_client_says_what_is_missing": lambda: (
+            client("token issue -f value -c expires", rc=rc_file),
+            client("router list"),
+        ),
+        "test_a_wrong_password_is_told_as_such": lambda: client("router list", rc=wrong_rc_file),
+    }
+    for listing in LISTINGS:
+        rows[f"test_a_plain_user_is_refused_the_admins_listings[{listing}]"] = partial(
+            client, listing, rc=rc_file
+        )
+    return looked(rows)
+
+
+@pytest.fixture(scope="module")
+def wrong_rc_file(rc_file, tmp_path_factory):
+    """The RC file with another password."""
+    wrong = tmp_path_factory.mktemp("wrong") / "openrc"
+    wrong.touch(mode=0o600)
+    wrong.write_text(rc_file.read_text() + "export OS_PASSWORD=not-the-password\n")
+    return wrong
+
+
 @pytest.mark.claim("API-02")
-def test_without_the_rc_file_the_client_says_what_is_missing(client, rc_file):
+def test_without_the_rc_file_the_client_says_what_is_missing(seen):
     """Without the RC file the same command names the missing value, auth-url."""
-    works, fails = client("token issue -f value -c expires", rc=rc_file), client("router list")
+    works, fails = seen()
     assert works.numbers["status"] == 0, f"the client does not work with the RC file either: {works}"
     assert fails.numbers["status"] != 0, f"the client worked without any credentials: {fails}"
     assert "auth-url" in fails.output, f"the client does not say that auth-url is missing: {fails}"
 
 
 @pytest.mark.claim("API-03")
-@pytest.mark.parametrize(
-    "listing",
-    ["user list", "service list", "compute service list", "hypervisor list", "server list --all-projects"],
-)
-def test_a_plain_user_is_refused_the_admins_listings(client, rc_file, listing):
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_a_plain_user_is_refused_the_admins_listings(seen, listing):
     """The admin's listings are refused to a plain user, and the refusal is one of rights (HTTP 403)."""
-    seen = client(listing, rc=rc_file)
-    assert seen.numbers["status"] != 0, f"a plain user was shown the admin's listing: {seen}"
-    assert "403" in seen.output or "Forbidden" in seen.output or "not authorized" in seen.output, (
-        f"refused, but not for want of rights: {seen}"
+    answer = seen()
+    assert answer.numbers["status"] != 0, f"a plain user was shown the admin's listing: {answer}"
+    assert "403" in answer.output or "Forbidden" in answer.output or "not authorized" in answer.output, (
+        f"refused, but not for want of rights: {answer}"
     )
 
 
 @pytest.mark.claim("API-01")
-def test_a_wrong_password_is_told_as_such(client, rc_file, tmp_path):
+def test_a_wrong_password_is_told_as_such(seen):
     """The same RC file with another password is refused as unauthorised: authentication is really made."""
-    wrong = tmp_path / "openrc"
-    wrong.touch(mode=0o600)
-    wrong.write_text(rc_file.read_text() + "export OS_PASSWORD=not-the-password\n")
-    seen = client("router list", rc=wrong)
-    assert seen.numbers["status"] != 0, f"the client worked with a wrong password: {seen}"
-    assert "401" in seen.output, f"refused, but not as unauthorised: {seen}"
+    answer = seen()
+    assert answer.numbers["status"] != 0, f"the client worked with a wrong password: {answer}"
+    assert "401" in answer.output, f"refused, but not as unauthorised: {answer}"
 
 
 @pytest.mark.claim("API-01")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,8 @@ class World:
     @cached_property
     def admin(self) -> Any:
         """The administrator's connection, for what only an operator can break."""
-        import openstack
-
-        return openstack.connect(
-            cloud="labproof-box-admin", load_envvars=False, config_files=[str(self.box.data / "clouds-admin.yaml")]
-        )  # fmt: skip
+        admin = replace(self.lab, cloud="labproof-box-admin")
+        return Cloud.connect(admin, self.box.data / "clouds-admin.yaml").api
 
     @property
     def network(self) -> Any:

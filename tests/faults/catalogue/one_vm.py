@@ -58,6 +58,10 @@ def of_protocol(protocol: str) -> Callable[[Any], bool]:
     return lambda rule: rule.protocol == protocol
 
 
+def for_ssh(rule: Any) -> bool:
+    return bool(rule.protocol == "tcp" and rule.port_range_min == SSH)
+
+
 @fault(
     "vm-stopped", "The VM was stopped and nobody started it again", ONE_VM,
     red="OS-07 OS-11", open_=f"{INSIDE} OS-05", words="SHUTOFF", everyday=True,
@@ -91,7 +95,7 @@ def icmp_rule_missing(world: World) -> Iterator[None]:
 )  # fmt: skip
 def ssh_rule_missing(world: World) -> Iterator[None]:
     _, ssh = _door(world)
-    with rule_removed(world, "operations", "lab", of_protocol("tcp")):
+    with rule_removed(world, "operations", "lab", for_ssh):
         world.has_effect(ssh, reached=False)
         yield
     world.has_effect(ssh, reached=True)
@@ -120,7 +124,7 @@ def ssh_rule_typo(world: World) -> Iterator[None]:
     _, ssh = _door(world)
     with (
         rule_added(world, "operations", "lab", protocol="tcp", port_range_min=2222, port_range_max=2222),
-        rule_removed(world, "operations", "lab", of_protocol("tcp")),
+        rule_removed(world, "operations", "lab", for_ssh),
     ):
         world.has_effect(ssh, reached=False)
         yield
@@ -129,7 +133,7 @@ def ssh_rule_typo(world: World) -> Iterator[None]:
 
 @fault(
     "everything-let-in", "A rule lets every TCP port in, to have peace", ONE_VM,
-    red="OS-10 OS-11", words="1, 65535",
+    red="OS-10 OS-11", words="ingress IPv4 tcp from anywhere",
 )  # fmt: skip
 def everything_let_in(world: World) -> Iterator[None]:
     with rule_added(world, "operations", "lab", protocol="tcp", port_range_min=1, port_range_max=65535):
@@ -208,7 +212,7 @@ def key_not_accepted(world: World) -> Iterator[None]:
 
 @fault(
     "router-down", "The router was set administratively down", ONE_VM,
-    red="OS-07", open_=f"{INSIDE} OS-05 API-01 OS-11", words="router",
+    red="OS-07", open_=f"{INSIDE} OS-05 OS-11", words="router",
 )  # fmt: skip
 def router_down(world: World) -> Iterator[None]:
     pinged, _ = _door(world)
@@ -247,7 +251,7 @@ def guest_drops_ping(world: World) -> Iterator[None]:
 
 @fault(
     "mtu-too-small", "The VM's link carries packets of 600 bytes and says nothing of the larger ones", ONE_VM,
-    open_=INSIDE, words=("key exchange", "no login", "timed out", "does not answer"),
+    open_=INSIDE, words="broke off",
 )  # fmt: skip
 def mtu_too_small(world: World) -> Iterator[None]:
     link = f"tap{world.standing('operations').deployment.hosts['vm'].port_id[:11]}"
@@ -258,7 +262,7 @@ def mtu_too_small(world: World) -> Iterator[None]:
 
 @fault(
     "outbound-dropped", "Something on the way out drops what the VM sends to the internet", ONE_VM,
-    red="OS-04", words="outside",
+    red="OS-04", words="198.51.100.8",
 )  # fmt: skip
 def outbound_dropped(world: World) -> Iterator[None]:
     router = f"qrouter-{world.standing('operations').deployment.routers['RT1'].id}"
@@ -298,7 +302,7 @@ def identity_api_down(world: World) -> Iterator[None]:
 
 @fault(
     "network-api-down", "The cloud's network service is down", ONE_VM,
-    red="API-01", open_=EVERYTHING.replace("API-01 ", ""), words="9696",
+    open_=EVERYTHING, words="9696",
 )  # fmt: skip
 def network_api_down(world: World) -> Iterator[None]:
     yield from _service_stopped(world, "neutron-server")
