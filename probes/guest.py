@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
+from itertools import pairwise
 
 from probes.host import Host
 from probes.observation import Observation, Outcome
@@ -176,7 +177,7 @@ def _routes(text: str) -> Iterable[GuestRoute]:
         words = words[1:] if refuses or words[:1] == ["unicast"] else words
         if not words:
             continue
-        after = dict(zip(words[1:], words[2:], strict=False))
+        after = dict(pairwise(words))
         try:
             yield GuestRoute(
                 ANYWHERE if words[0] == "default" else IPv4Network(words[0]),

@@ -205,7 +205,9 @@ class Configuration:
 
     def network_of(self, address: IPv4Address, *, external: bool = False) -> Network | None:
         """The project's network that an address is in; the external one if asked for."""
-        return next((each for each in self.networks if each.external == external and each.holds(address)), None)
+        return next(
+            (each for each in self.networks if each.external == external and each.holds(address)), None
+        )
 
     def owner(self, network: str, address: IPv4Address) -> Owner | None:
         """The server whose port has an address in a network."""
@@ -217,7 +219,10 @@ class Configuration:
 
     def router_at(self, network: str, address: IPv4Address) -> Router | None:
         """The router whose leg has an address in a network."""
-        return next((r for r in self.routers for leg in r.legs if (leg.network, leg.address) == (network, address)), None)
+        return next(
+            (r for r in self.routers for leg in r.legs if (leg.network, leg.address) == (network, address)),
+            None,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for a file."""

@@ -97,7 +97,9 @@ def decide(
         told = f"port security is off for {whose}, so no security group applies"
         return Decision(True, told, f"{told}; intended: on" if meant and meant.port_security else "")
     fitting = [(group, rule) for group, rule in rules_of(port, configured) if passage.fits(rule)]
-    wanted = [(group, rule) for group, rule in rules_of(meant, intention) if passage.fits(rule)] if meant else []
+    wanted = (
+        [(group, rule) for group, rule in rules_of(meant, intention) if passage.fits(rule)] if meant else []
+    )
     for group, rule in fitting:
         told = f"rule {rule_text(rule)} of security group {group} lets {passage}"
         if meant is None or (group, rule) in wanted:
@@ -148,7 +150,10 @@ def _missing(
         )
     intended = intention.group(group)
     strange = [each for each in rules if not intended or each not in intended.rules]
-    near = sorted((each for each in strange if each.ethertype == "IPv4"), key=lambda each: each.protocol != rule.protocol)
+    near = sorted(
+        (each for each in strange if each.ethertype == "IPv4"),
+        key=lambda each: each.protocol != rule.protocol,
+    )
     has = f"; it has {', '.join(map(_in_full, near[:2]))} instead" if near else ""
     what = f"security group {group}" if actual else f"security group {group}, which is not there,"
     return f"no rule of {what} lets {passage}; intended: {rule_text(rule)}{has}"
