@@ -172,7 +172,12 @@ class Owner(NamedTuple):
 
 @dataclass(frozen=True)
 class Configuration:
-    """All of it; look-ups by a name that is not there return None."""
+    """All of it; look-ups by a name that is not there return None.
+
+    Attributes:
+        guests: those that could be looked into, by the server's name; hosts beyond the cloud, too.
+        promised: floating IPs by the host that they were made for, whether they are still there or not.
+    """
 
     networks: tuple[Network, ...] = ()
     routers: tuple[Router, ...] = ()
@@ -181,6 +186,7 @@ class Configuration:
     floating_ips: tuple[FloatingIP, ...] = ()
     guests: Mapping[str, Guest] = field(default_factory=dict)
     beyond: tuple[Beyond, ...] = ()
+    promised: Mapping[str, IPv4Address] = field(default_factory=dict)
 
     def network(self, name: str) -> Network | None:
         return next((each for each in self.networks if each.name == name), None)

@@ -26,11 +26,13 @@ class Peer:
         name: in words: a host, ``desktop``.
         address: None where it is not known; only a rule for anybody fits it then.
         groups: the security groups that it is in; of none when its address was translated on the way.
+        meant: those that it is meant to be in.
     """
 
     name: str
     address: IPv4Address | None
     groups: tuple[str, ...] = ()
+    meant: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.address})" if self.address else self.name
@@ -54,9 +56,15 @@ class Passage:
 
     def fits(self, rule: RuleKey) -> bool:
         """Whether a rule lets it through."""
-        return self.concerns(rule) and (
-            rule.group in self.peer.groups if rule.group else _among(self.peer.address, rule.remote)
-        )
+        return self._fits(rule, self.peer.groups)
+
+    def is_meant_to_fit(self, rule: RuleKey) -> bool:
+        """Whether it would if the peer were in the groups that it is meant to be in."""
+        return self._fits(rule, self.peer.meant)
+
+    def _fits(self, rule: RuleKey, groups: tuple[str, ...]) -> bool:
+        peer = rule.group in groups if rule.group else _among(self.peer.address, rule.remote)
+        return peer and self.concerns(rule)
 
     def concerns(self, rule: RuleKey) -> bool:
         """Whether a rule is for such packets, whoever the peer is."""
@@ -97,9 +105,7 @@ def decide(
         told = f"port security is off for {whose}, so no security group applies"
         return Decision(True, told, f"{told}; intended: on" if meant and meant.port_security else "")
     fitting = [(group, rule) for group, rule in rules_of(port, configured) if passage.fits(rule)]
-    wanted = (
-        [(group, rule) for group, rule in rules_of(meant, intention) if passage.fits(rule)] if meant else []
-    )
+    wanted = [(group, rule) for group, rule in rules_of(meant, intention) if passage.is_meant_to_fit(rule)]
     for group, rule in fitting:
         told = f"rule {rule_text(rule)} of security group {group} lets {passage}"
         if meant is None or (group, rule) in wanted:
@@ -166,7 +172,10 @@ def _in_full(rule: RuleKey) -> str:
 def _among(address: IPv4Address | None, remote: str | None) -> bool:
     if remote is None:
         return True
-    network = IPv4Network(remote, strict=False)
+    try:
+        network = IPv4Network(remote, strict=False)
+    except ValueError:
+        return False
     return network.prefixlen == 0 or (address is not None and address in network)
 
 

@@ -57,6 +57,8 @@ class _Intention:
         self.taken |= {leg.address for router in topology.routers for leg in router.legs if leg.address}
         self.taken |= {network.gateway for network in topology.networks if network.gateway}
         self.taken |= {h.floating_ip for h in topology.hosts if isinstance(h.floating_ip, IPv4Address)}
+        self.taken |= {each.address for each in standing.floating_ips}
+        self.taken |= {r.external_address for r in standing.routers if r.external_address}
         self.free: dict[IPv4Network, Iterator[IPv4Address]] = {}
 
     def configuration(self) -> Configuration:
@@ -116,7 +118,8 @@ class _Intention:
 
     def _floating(self, host: documents.Host) -> IPv4Address:
         """The one made for the host, wherever it leads now; else the one that leads to it and is made for no other."""
-        ours = [each.address for each in self.standing.floating_ips if each.meant == host.name]
+        ours = [self.standing.promised[host.name]] if host.name in self.standing.promised else []
+        ours += [each.address for each in self.standing.floating_ips if each.meant == host.name]
         ours += [
             each.address
             for each in self.standing.floating_ips

@@ -68,21 +68,19 @@ class _Walk(Track):
             return
         port = self.port_towards(source, target)
         self.own_address(source, port)
-        self.seen_as = Peer(
-            source,
-            port.addresses[0] if port and port.addresses else None,
-            port.security_groups if port else (),
-        )
+        self.seen_as = self.peer(source, port.addresses[0] if port and port.addresses else None)
         route = self.route(source, target)
         if port is not None:
-            self.port(source, port.network, "egress", self.peer(target))
+            self.port(source, port.network, "egress", self.peer(words.whose(self.c, target), target))
         self.onward(source, route, target)
 
-    def peer(self, target: IPv4Address) -> Peer:
-        name, address = words.whose(self.c, target)
-        server = self.c.server(name)
-        groups = [port.security_groups for port in server.ports if target in port.addresses] if server else []
-        return Peer(name, address, groups[0] if groups else ())
+    def peer(self, name: str, address: IPv4Address | None) -> Peer:
+        """The other side of a packet, with the groups that the address is in, and is meant to be in."""
+        there, meant = (
+            next((p.security_groups for p in server.ports if address in p.addresses), ()) if server else ()
+            for server in (self.c.server(name), self.i.server(name))
+        )
+        return Peer(name, address, there, meant)
 
     def onward(self, name: str, route: GuestRoute | None, target: IPv4Address) -> None:
         """From a server: to its own network, or to the next hop."""

@@ -160,15 +160,13 @@ def reaches(configuration: Configuration, network: str, target: IPv4Address) -> 
     return found is not None and found.holds(target)
 
 
-def whose(configuration: Configuration, target: IPv4Address) -> tuple[str, IPv4Address]:
-    """An address with the name of who has it."""
-    for beyond in configuration.beyond:
-        if beyond.address == target:
-            return beyond.name, target
-    for server in configuration.servers:
-        if any(target in port.addresses for port in server.ports):
-            return server.name, target
-    return str(target), target
+def whose(configuration: Configuration, target: IPv4Address) -> str:
+    """The name of who has an address; the address itself where that is not known."""
+    named = {each.address: each.name for each in configuration.beyond}
+    named |= {
+        a: server.name for server in configuration.servers for port in server.ports for a in port.addresses
+    }
+    return named.get(target, str(target))
 
 
 def floating(
