@@ -58,6 +58,7 @@ class _Intention:
         self.taken |= {network.gateway for network in topology.networks if network.gateway}
         self.taken |= {h.floating_ip for h in topology.hosts if isinstance(h.floating_ip, IPv4Address)}
         self.taken |= {each.address for each in standing.floating_ips}
+        self.taken |= {a for server in standing.servers for port in server.ports for a in port.addresses}
         self.taken |= {r.external_address for r in standing.routers if r.external_address}
         self.free: dict[IPv4Network, Iterator[IPv4Address]] = {}
 
