@@ -138,7 +138,7 @@ def more_floating(address: str, host: str) -> Break:
 
 
 def guest(name: str, change: Callable[[Guest], Guest]) -> Break:
-    return lambda c: replace(c, guests={**c.guests, name: change(c.guests[name])})
+    return lambda c: replace(c, guests={n: change(g) if n == name else g for n, g in c.guests.items()})
 
 
 def unseen(*names: str) -> Break:

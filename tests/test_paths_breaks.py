@@ -208,7 +208,7 @@ CASES = {
         "it has ingress tcp 50000-50050 from 10.9.0.0/16 instead", FILTERED),
     "no rule outwards": Case(
         TWO, no_rules("lab", "egress"), "calculator", "sum", "icmp",
-        "no rule of security group lab lets icmp out to sum; intended: anything to anywhere", FILTERED),
+        "no rule of security group lab lets icmp out of calculator to sum; intended: anything to anywhere", FILTERED),
     "target not in its group": Case(
         TWO, port("div", security_groups=("lab",)), "calculator", "div", "tcp 50004",
         "div is not in security group services, whose rule tcp 50001-50004 from group lab is meant to let", FILTERED),

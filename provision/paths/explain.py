@@ -76,11 +76,12 @@ def explain(
     )
     path = walk(configuration, intention, source, address, what)
     meant = walk(intention, intention, source, address, what)
-    wrong = _wrong(path, meant)
+    by_intention = walk(intention, intention, source, address, what, mend=True)
+    wrong = _wrong(path, by_intention)
     lines = [_sentence(step) for step in wrong]
     if not path.arrives and not _astray(path):
         mended = walk(configuration, intention, source, address, what, mend=True)
-        more = [step for step in _wrong(mended, meant) if step not in wrong]
+        more = [step for step in _wrong(mended, by_intention) if step not in wrong]
         lines += [f"also: {_sentence(step)}" for step in more[:ALSO]]
     if outcome is not None and outcome is not Outcome.NOT_MADE and fate(outcome) != fate(path.outcome):
         lines = _against(path, outcome, lines, measured(others), seen_at)
@@ -108,8 +109,8 @@ def _address(target: str, source: str, configuration: Configuration, intention: 
 
 def _wrong(path: Path, meant: Path) -> list[Step]:
     """The steps of a path that do not hold; not those that do not hold by intention. Mere states come last."""
-    by_intention = {(step.way, step.kind, step.text) for step in meant.broken}
-    broken = [step for step in path.broken if (step.way, step.kind, step.text) not in by_intention]
+    shut = {(step.way, step.kind, step.text) for step in meant.broken}
+    broken = [step for step in path.broken if (step.way, step.kind, step.text) not in shut]
     return sorted(broken, key=lambda step: step.kind == "status")
 
 
@@ -148,15 +149,15 @@ def _how_far(path: Path, seen_at: SeenAt | None) -> list[str]:
     if seen_at is None:
         return []
     looked = [(hop, seen) for hop in path.hops if (seen := seen_at(hop)) is not None]
-    last = next((hop for hop, seen in reversed(looked) if seen), None)
-    lost = next((hop for hop, seen in looked if not seen), None)
+    lost = next((at for at, (_, seen) in enumerate(looked) if not seen), None)
+    passed = [hop for hop, seen in looked[:lost] if seen]
     ways = {"there": "it", "back": "its reply"}
-    if last is None:
-        return [f"it was not seen at {lost}"] if lost else []
-    text = f"{ways[last.way]} was seen at {last}"
-    if lost is not None and looked.index((lost, False)) > looked.index((last, True)):
-        joint = "" if lost.way == last.way else f"{ways[lost.way]} "
-        text += f" and {joint}not at {lost}"
+    if not passed:
+        return [] if lost is None else [f"it was not seen at {looked[lost][0]}"]
+    text = f"{ways[passed[-1].way]} was seen at {passed[-1]}"
+    if lost is not None:
+        hop = looked[lost][0]
+        text += f" and {'' if hop.way == passed[-1].way else ways[hop.way] + ' '}not at {hop}"
     return [text]
 
 

@@ -47,12 +47,10 @@ class Passage:
     traffic: Traffic
     peer: Peer
 
-    @property
-    def _way(self) -> str:
-        return "in from" if self.direction == "ingress" else "out to"
-
     def __str__(self) -> str:
-        return f"{self.traffic} {self._way} {self.peer.name}"
+        if self.direction == "ingress":
+            return f"{self.traffic} in from {self.peer.name}"
+        return f"{self.traffic} out of {self.server} to {self.peer.name}"
 
     def fits(self, rule: RuleKey) -> bool:
         """Whether a rule lets it through."""
