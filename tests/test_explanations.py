@@ -248,6 +248,33 @@ def test_a_floating_ip_that_was_taken_away_is_known_by_the_deployment(lab: Any) 
     assert lines[0] == "floating IP 192.168.37.3 leads to nothing; intended: to vm"
 
 
+def test_what_a_check_measured_while_it_had_changed_the_lab_is_not_held_against_what_stands_now(
+    lab: Any,
+) -> None:
+    ours, _, _ = lab("two-networks")
+    seen = (look("calculator", "30.4.5.215", Outcome.FILTERED),)
+    assert ours.of_check(Case(seen, seen, acts=True)) == []
+    ours, _, _ = lab("two-networks", no_route("calculator", "30.4.5.0/24"))
+    assert ours.of_check(Case(seen, seen, acts=True))[0].startswith("calculator has no route to 30.4.5.0/24")
+
+
+def test_where_a_lab_can_watch_its_hops_it_is_said_how_far_a_packet_came(lab: Any) -> None:
+    ours, _, _ = lab("two-networks")
+    ours.seen_at = lambda _standing: lambda hop: hop.of == "calculator"
+    lines = ours.of_check(blaming(look("calculator", "30.4.5.215", Outcome.FILTERED)))
+    assert (
+        "it was seen at calculator's side of front 20.4.5.88 and not at RT2's side of front 20.4.5.4" in lines
+    )
+
+
+def test_what_else_is_not_as_intended_comes_last(lab: Any) -> None:
+    both = lambda c: server("div", status="SHUTOFF")(no_route("calculator", "30.4.5.0/24")(c))  # noqa: E731
+    ours, _, _ = lab("two-networks", both)
+    lines = ours.of_check(blaming(look("calculator", "30.4.5.215", Outcome.FILTERED)))
+    assert lines[0].startswith("calculator has no route")
+    assert lines[-1] == "elsewhere: server div is SHUTOFF; intended ACTIVE"
+
+
 def test_it_can_be_asked_by_name(lab: Any) -> None:
     ours, standing, _ = lab("two-networks", no_rules("services"))
     lines = ours.explain(standing, "calculator", "mul", "tcp 50003")

@@ -9,6 +9,7 @@ import pytest
 
 from probes.observation import Observation, Outcome
 from provision.paths.configuration import ICMP, Configuration, Traffic
+from provision.paths.elsewhere import elsewhere
 from provision.paths.explain import explain
 from provision.paths.intention import intended
 from provision.paths.measured import Question, asked, measured
@@ -113,6 +114,17 @@ def test_differences_elsewhere_come_last_and_without_what_is_said_already() -> N
     assert lines[0].startswith("calculator has no route")
     assert lines[-1] == "elsewhere: server div is SHUTOFF; intended ACTIVE"
     assert not any("elsewhere: router RT2" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["two-networks", "two-tier", "operations", "single"])
+def test_nothing_is_elsewhere_where_all_is_as_intended(name: str) -> None:
+    assert elsewhere(topology(name), healthy(name)) == []
+    broken = leg(
+        healthy(name).routers[0].name,
+        healthy(name).routers[0].legs[0].network,
+        address=IPv4Address("9.9.9.9"),
+    )
+    assert len(elsewhere(topology(name), broken(healthy(name)))) == 1
 
 
 def test_a_difference_off_the_path_explains_nothing() -> None:
