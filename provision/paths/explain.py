@@ -120,7 +120,8 @@ def _astray(path: Path) -> bool:
 
 
 def _sentence(step: Step) -> str:
-    return f"the reply finds no way: {step.text}" if step.way == "back" and step.ends is None else step.text
+    lost = step.way == "back" and step.ends is None and step.kind != "status"
+    return f"the reply finds no way: {step.text}" if lost else step.text
 
 
 def _against(
