@@ -4,6 +4,7 @@ pytest_plugins = [
     "pytester",
     "fixtures.verdicts",
     "fixtures.lab",
+    "fixtures.explanations",
     "fixtures.openstack",
     "fixtures.cloud_looks",
     "fixtures.cloud_acts",

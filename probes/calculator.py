@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from ipaddress import IPv4Address
 
+from probes.guest import socket_of
 from probes.host import Host
 from probes.observation import Observation, Unproven
 from probes.probe import FactProbe
@@ -251,18 +251,6 @@ def service_state(seen: Observation) -> ServiceState:
         return ServiceState(None, {}, "", 0, seen)
     head, _, size = head.partition("== size\n")
     sockets, _, settings = head.partition("== settings\n")
-    listening = frozenset(_socket(line) for line in sockets.split() if ":" in line)
+    listening = frozenset(socket_of(line) for line in sockets.split() if ":" in line)
     pairs = (line.partition("=") for line in settings.splitlines())
     return ServiceState(listening, {key: value for key, _, value in pairs}, log, int(size), seen)
-
-
-def _socket(text: str) -> tuple[str, int]:
-    """A socket as /proc/net/tcp writes it (proc(5)): words of four bytes in the machine's, little-endian, order."""
-    address, _, port = text.rpartition(":")
-    raw = bytes.fromhex(address)
-    words = b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
-    if not any(words):
-        return "*", int(port, 16)
-    if len(words) == 16 and not words.startswith(bytes(10) + b"\xff\xff"):
-        return words.hex(":", 2), int(port, 16)
-    return str(IPv4Address(words[-4:])), int(port, 16)

@@ -68,7 +68,13 @@ class Observation:
 
 
 class Unproven(Exception):  # noqa: N818 - a verdict, not an error
-    """The check could not be made: nothing is said about the lab, in its favour or against it."""
+    """The check could not be made: nothing is said about the lab, in its favour or against it.
+
+    Attributes:
+        observations: the looks that leave it open, where there are any.
+    """
+
+    observations: tuple[Observation, ...] = ()
 
 
 class Evidence:

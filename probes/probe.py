@@ -105,7 +105,9 @@ def command(
     """
     seen = evidence.add(fact(source, cmd, *args, target=target, timeout=timeout).look())
     if seen.outcome is Outcome.NOT_MADE:
-        raise Unproven(f"cannot be told, the command could not be run: {seen}")
+        error = Unproven(f"cannot be told, the command could not be run: {seen}")
+        error.observations = (seen,)
+        raise error
     return seen
 
 

@@ -24,6 +24,18 @@ _MEANING = {
 }
 
 
+class OtherThanExpected(AssertionError):  # noqa: N818 - what is found, not what went wrong
+    """Looks showed something else than they should.
+
+    Attributes:
+        observations: those that did.
+    """
+
+    def __init__(self, text: str, observations: Iterable[Observation]) -> None:
+        super().__init__(text)
+        self.observations = tuple(observations)
+
+
 def look(*probes: Probe) -> list[Observation]:
     """Makes all looks at once and adds them to the evidence; the observations come in the order of the
     probes."""
@@ -60,9 +72,10 @@ def reached(*probes: Probe) -> list[Observation]:
     if all(o.outcome is Outcome.NOT_MADE for o in failed):
         _unproven_if(failed, "cannot be told: a look could not be made")
     if failed:
-        raise AssertionError(
+        raise OtherThanExpected(
             _report(f"{len(failed)} of {len(seen)} not reached that should be:", failed)
-            + _report("\nreached:", [o for o in seen if o.reached])
+            + _report("\nreached:", [o for o in seen if o.reached]),
+            failed,
         )
     return seen
 
@@ -91,8 +104,8 @@ def not_reached(*probes: Probe, alive: Sequence[Probe]) -> list[Observation]:
     seen = look(*probes, *alive)
     seen, controls = seen[: len(probes)], seen[len(probes) :]
     if open_ones := [o for o in seen if o.reached]:
-        raise AssertionError(
-            _report(f"{len(open_ones)} of {len(seen)} reached that should not be:", open_ones)
+        raise OtherThanExpected(
+            _report(f"{len(open_ones)} of {len(seen)} reached that should not be:", open_ones), open_ones
         )
     _unproven_if(
         [o for o in seen if o.outcome is Outcome.NOT_MADE], "cannot be told: a look could not be made"
@@ -137,7 +150,8 @@ def wait_until(probe: Probe, *, reached: bool, within: float, alive: Sequence[Pr
         [seen] if seen.outcome is Outcome.NOT_MADE else [], "cannot be told: the look could not be made"
     )
     wanted = "reached" if reached else "out of reach"
-    raise AssertionError(_report(f"{probe} was not {wanted} within {within:g} s; the last look:", [seen]))
+    text = _report(f"{probe} was not {wanted} within {within:g} s; the last look:", [seen])
+    raise OtherThanExpected(text, [seen])
 
 
 def _shortened(probe: Probe, left: float) -> Probe:
@@ -170,7 +184,9 @@ def _holds(observation: Observation) -> bool:
 def _unproven_if(observations: Sequence[Observation], why: str) -> None:
     __tracebackhide__ = True
     if observations:
-        raise Unproven(_report(f"{why}:", observations))
+        error = Unproven(_report(f"{why}:", observations))
+        error.observations = tuple(observations)
+        raise error
 
 
 def _report(title: str, observations: Iterable[Observation]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -48,6 +48,8 @@ class CloudPort:
     addresses: tuple[IPv4Address, ...]
     security_groups: tuple[str, ...]
     status: str
+    port_security: bool = True
+    admin_up: bool = True
 
     @property
     def is_leg(self) -> bool:
@@ -56,6 +58,8 @@ class CloudPort:
 
 @dataclass(frozen=True)
 class CloudRouter:
+    """A router; ``extra_routes`` are destination and next hop, ``snat`` whether its gateway translates sources."""
+
     id: str
     name: str
     description: str
@@ -64,15 +68,22 @@ class CloudRouter:
     external_address: IPv4Address | None
     routes: int
     status: str
+    extra_routes: tuple[tuple[IPv4Network, IPv4Address], ...] = ()
+    admin_up: bool = True
+    snat: bool = True
 
 
 @dataclass(frozen=True)
 class CloudFloatingIP:
+    """A floating IP; ``fixed`` is the address that it is translated to."""
+
     id: str
     address: IPv4Address
     description: str
     tags: tuple[str, ...]
     port_id: str | None
+    fixed: IPv4Address | None = None
+    status: str = ""
 
 
 class RuleKey(NamedTuple):
@@ -206,11 +217,27 @@ def _named(items: Iterable[N], name: str) -> N | None:
     return next((item for item in items if item.name == name), None)
 
 
-def holdings(cloud: Cloud, mark: Mark | None = None) -> Holdings:
+LISTS = (
+    "networks",
+    "subnets",
+    "routers",
+    "ports",
+    "floating IPs",
+    "security groups",
+    "servers",
+    "keypairs",
+    "images",
+)
+
+
+def holdings(cloud: Cloud, mark: Mark | None = None, *, lists: Collection[str] = LISTS) -> Holdings:
     """What a run (or a topology of it) has on the cloud; everything of the project without a mark.
 
     Things that hang on the run's own are among it whatever their name: ports in its networks, and their
     floating IPs. The lists are read at the same time.
+
+    Args:
+        lists: those that are read; of what is in the others nothing is known then.
 
     Raises:
         CloudError: a list could not be read.
@@ -233,9 +260,10 @@ def holdings(cloud: Cloud, mark: Mark | None = None) -> Holdings:
         with cloud.doing(f"listing the {what}"):
             return list(reads[what]())
 
-    with ThreadPoolExecutor(len(reads)) as pool:
-        lists = dict(zip(reads, pool.map(read, reads), strict=True))
-    return _select(lists, mark)
+    wanted = [name for name in reads if name in lists]
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        listed = dict(zip(wanted, pool.map(read, wanted), strict=True))
+    return _select({name: [] for name in LISTS} | listed, mark)
 
 
 def _select(lists: dict[str, list[Any]], mark: Mark | None) -> Holdings:
@@ -274,7 +302,13 @@ def _select(lists: dict[str, list[Any]], mark: Mark | None) -> Holdings:
         ports=ports,
         floating_ips=tuple(
             CloudFloatingIP(
-                f.id, IPv4Address(f.floating_ip_address), f.description or "", tuple(f.tags or ()), f.port_id
+                f.id,
+                IPv4Address(f.floating_ip_address),
+                f.description or "",
+                tuple(f.tags or ()),
+                f.port_id,
+                _address(f.fixed_ip_address),
+                f.status or "",
             )
             for f in lists["floating IPs"]
             if ours(f) or f.port_id in port_ids
@@ -322,7 +356,17 @@ def _router(item: Any) -> CloudRouter:
         next(filter(None, addresses), None),
         len(item.routes or ()),
         item.status or "",
+        tuple(_routes(item.routes or ())),
+        item.is_admin_state_up is not False,
+        outside.get("enable_snat") is not False,
     )
+
+
+def _routes(items: Iterable[Mapping[str, str]]) -> Iterator[tuple[IPv4Network, IPv4Address]]:
+    for item in items:
+        via = _address(item["nexthop"])
+        if via is not None:
+            yield IPv4Network(item["destination"], strict=False), via
 
 
 def _port(item: Any) -> CloudPort:
@@ -338,6 +382,8 @@ def _port(item: Any) -> CloudPort:
         tuple(filter(None, (_address(fixed["ip_address"]) for fixed in item.fixed_ips or ()))),
         tuple(item.security_group_ids or ()),
         item.status or "",
+        item.is_port_security_enabled is not False,
+        item.is_admin_state_up is not False,
     )
 
 

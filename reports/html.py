@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from reports import matrix
 from reports.runfile import Verdict
 from reports.text import plain
 
@@ -140,6 +141,7 @@ def overview(run: Mapping[str, Any]) -> str:
             parts.append(
                 f'<figure class="lp-drawing"><figcaption>{text(drawing["title"])}</figcaption>{svg}</figure>'
             )
+    parts += [matrix.html(each) for each in run.get("matrices", ())]
     parts.append(_objectives(run["summary"]["objectives"]))
     parts.append(_timings(run["timings"]))
     return f'<section class="lp-overview">{"".join(parts)}</section>'

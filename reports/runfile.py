@@ -152,6 +152,7 @@ class RunFile:
         self.planned: dict[str, tuple[str, ...]] = {}
         self.facts: dict[str, Any] = {}
         self.drawings: list[dict[str, str]] = []
+        self.matrices: list[dict[str, Any]] = []
         self.timings: list[dict[str, Any]] = []
         self.checks: dict[str, dict[str, Any]] = {}
         self.path: Path | None = None
@@ -203,6 +204,7 @@ class RunFile:
             "facts": redact(self.facts),
             "timings": self.timings,
             "drawings": self.drawings,
+            "matrices": self.matrices,
         }
 
     def as_json(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from reports import matrix
 from reports.runfile import Verdict
 from reports.text import one_line
 
@@ -40,6 +41,11 @@ def summary(run: Mapping[str, Any], terminal: Terminal) -> None:
             terminal.write_sep("-", title, **{_COLOURS[verdict]: True})
         for check in checks:
             _check(terminal, check, run["claims"], verdict)
+    for each in run.get("matrices", ()):
+        unlike = any(not cell["agrees"] for cell in each["cells"])
+        lines = matrix.text(each).splitlines()
+        for line in lines if unlike else lines[:1]:
+            terminal.write_line(line, **({"yellow": True} if line.startswith("!") else {}))
     if run["left_behind"]:
         terminal.write_sep("-", "left behind", red=True)
     for check_id, what in run["left_behind"].items():

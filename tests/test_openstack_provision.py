@@ -20,6 +20,9 @@ from provision.inventory import inventory
 from provision.journal import Journal
 from provision.mark import Mark
 from provision.openstack import Deployment, ProvisionError, apply, destroy, sweep
+from provision.paths.cloud import read
+from provision.paths.intention import intended
+from provision.paths.matrix import matrix
 from provision.topology import Topology
 from reports.drawing import draw
 
@@ -69,6 +72,18 @@ def test_the_cloud_reports_what_was_asked_for(cloud: Cloud, two: Deployment) -> 
     assert two.hosts["calculator"].floating_ip == reported.server("calculator").floating_ip
     assert two.hosts["sum"].floating_ip is None
     assert "20.4.5.88" in draw(reported.as_drawing())
+
+
+def test_its_paths_are_configured_as_intended(cloud: Cloud, two: Deployment) -> None:
+    configuration = read(cloud, TWO, two.mark)
+    meant = intended(TWO, configuration)
+    assert configuration.networks[1:] == meant.networks[1:]
+    assert {each.name: set(each.legs) for each in configuration.routers} == {
+        each.name: set(each.legs) for each in meant.routers
+    }
+    assert configuration.floating_ips == meant.floating_ips
+    cells = matrix(TWO, configuration)
+    assert [(cell.source, cell.target, cell.why) for cell in cells.unlike] == []
 
 
 def test_applied_again_it_changes_nothing(cloud: Cloud, two: Deployment) -> None:

@@ -1,0 +1,1 @@
+"""Where on its way a packet is let down: the path as configured, beside the one that was intended."""
