@@ -38,3 +38,9 @@ COMMITTED = Scope(
 )  # fmt: skip
 HEALTHY = (API, NETWORKS, OVER, NAT, CALCULATOR)
 """The scopes whose checks only look at what stands: run again and again on the healthy lab, none may turn."""
+STAND = {
+    **{scope: scope for scope in HEALTHY},
+    **dict.fromkeys((ONE_VM, RULES, GROWING, RESTORED), API),
+    **dict.fromkeys((CONTAINER, PUBLISHED, COMMITTED), NAT),
+}
+"""The scope whose checks, when they have run, leave standing what the faults of a scope are put into."""
