@@ -8,7 +8,7 @@ PYTHON := .venv/bin/python
 PACKAGES := mmdebstrap qemu-system-x86 qemu-utils e2fsprogs cpio kmod iproute2 iptables iputils-ping \
             zstd lz4 curl openssh-client util-linux nodejs python3-venv
 # real peers of the project's own tests: SSH servers, a packet filter
-TEST_PACKAGES := openssh-server dropbear-bin nftables
+TEST_PACKAGES := openssh-server dropbear-bin nftables busybox
 
 .PHONY: setup conformance test lint unit lab-tests peers detection bench clean
 .DELETE_ON_ERROR:

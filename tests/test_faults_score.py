@@ -11,7 +11,8 @@ from tests.faults.catalogue import CATALOGUE
 from tests.faults.fault import CATALOGUE as ENTRIES
 from tests.faults.fault import Fault, fault, plugged
 from tests.faults.plugin import BREAKS
-from tests.faults.scopes import NAT, ONE_VM
+from tests.faults.scopes import HEALTHY as LOOKED_AT
+from tests.faults.scopes import NAT, ONE_VM, STAND
 from tests.faults.score import RED, Score, judge, not_as_it_should_be, summary
 
 
@@ -65,6 +66,11 @@ def test_each_kind_of_probe_has_a_fault_that_its_controls_alone_show():
         "http",
     }
     assert {each.control for each in CATALOGUE.values() if each.everyday} - {""} == kinds
+
+
+def test_what_each_scope_needs_is_made_by_one_of_its_lane():
+    assert {each.scope for each in CATALOGUE.values()} <= set(STAND)
+    assert all(scope.lane == maker.lane and maker in LOOKED_AT for scope, maker in STAND.items())
 
 
 def test_an_id_is_entered_once(entry):

@@ -14,7 +14,7 @@ from provision.box import namespaces, runtime
 from provision.lab import Lab
 from tests.faults.fault import Fault, Scope
 from tests.faults.looks import Look, Looks
-from tests.faults.scopes import CALCULATOR, HEALTHY
+from tests.faults.scopes import CALCULATOR, HEALTHY, STAND
 from tests.faults.score import Row, Score, judge
 
 if TYPE_CHECKING:
@@ -84,10 +84,9 @@ class Detection:
         assert box is not None
         namespaces.enter_network(box.holder.network("desktop"))
         faults = [fault for fault in self.faults if fault.scope.lane == lane]
-        for scope in dict.fromkeys(
-            scope for scope in (*HEALTHY, *(f.scope for f in faults)) if scope.lane == lane
-        ):
-            if scope in HEALTHY and (self.healthy or any(fault.scope == scope for fault in faults)):
+        needed = {STAND[fault.scope] for fault in faults}
+        for scope in HEALTHY:
+            if scope.lane == lane and (self.healthy or scope in needed):
                 self._stand(scope)
         world = World(Lab.load("box"), self.folder)
         self._healthy_rounds(lane, range(self.healthy // 2))

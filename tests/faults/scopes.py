@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tests.faults.fault import Scope
 
-ONE_VM = Scope(
-    "OpenStack, one VM", "cloud",
+ONE_VM = Scope("OpenStack, one VM", "cloud", ("suites/openstack/test_one_vm.py", "-m", "not acts"))
+API = Scope(
+    "OpenStack, client and API", "cloud",
     ("suites/openstack/test_one_vm.py", "suites/openstack/test_client_and_api.py", "-m", "not acts"),
 )  # fmt: skip
 RULES = Scope(
@@ -35,5 +36,11 @@ COMMITTED = Scope(
     "A container's image", "natvm",
     ("suites/docker", "-k", "docker_service or commit or running_container or outlives"),
 )  # fmt: skip
-HEALTHY = (ONE_VM, NETWORKS, OVER, NAT, CALCULATOR)
+HEALTHY = (API, NETWORKS, OVER, NAT, CALCULATOR)
 """The scopes whose checks only look at what stands: run again and again on the healthy lab, none may turn."""
+STAND = {
+    **{scope: scope for scope in HEALTHY},
+    **dict.fromkeys((ONE_VM, RULES, GROWING, RESTORED), API),
+    **dict.fromkeys((CONTAINER, PUBLISHED, COMMITTED), NAT),
+}
+"""The scope whose checks, when they have run, leave standing what the faults of a scope are put into."""

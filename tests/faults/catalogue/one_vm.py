@@ -8,7 +8,7 @@ from typing import Any
 
 from probes.reach import Probe, ping, tcp
 from tests.faults.fault import fault
-from tests.faults.scopes import ONE_VM, RULES
+from tests.faults.scopes import API, ONE_VM, RULES
 from tests.faults.world import World
 
 SSH = 22
@@ -293,7 +293,7 @@ EVERYTHING = "API-01 API-03 OS-02 OS-04 OS-05 OS-07 OS-08 OS-10 OS-11"
 
 
 @fault(
-    "identity-api-down", "The cloud's identity service is down", ONE_VM,
+    "identity-api-down", "The cloud's identity service is down", API,
     open_=f"{EVERYTHING} API-02", words="5000",
 )  # fmt: skip
 def identity_api_down(world: World) -> Iterator[None]:
@@ -301,7 +301,7 @@ def identity_api_down(world: World) -> Iterator[None]:
 
 
 @fault(
-    "network-api-down", "The cloud's network service is down", ONE_VM,
+    "network-api-down", "The cloud's network service is down", API,
     open_=EVERYTHING, words="9696",
 )  # fmt: skip
 def network_api_down(world: World) -> Iterator[None]:
@@ -309,7 +309,7 @@ def network_api_down(world: World) -> Iterator[None]:
 
 
 @fault(
-    "compute-api-down", "The cloud's compute service is down", ONE_VM,
+    "compute-api-down", "The cloud's compute service is down", API,
     open_=EVERYTHING, words="8774",
 )  # fmt: skip
 def compute_api_down(world: World) -> Iterator[None]:
@@ -336,7 +336,7 @@ def rule_quota_used_up(world: World) -> Iterator[None]:
 
 
 @fault(
-    "user-has-the-admins-rights", "The student's user was given the administrator's role", ONE_VM,
+    "user-has-the-admins-rights", "The student's user was given the administrator's role", API,
     red="API-03", words=("was shown the admin's listing", "are shown to a plain user"),
 )  # fmt: skip
 def user_has_the_admins_rights(world: World) -> Iterator[None]:
