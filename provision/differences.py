@@ -107,7 +107,7 @@ def _host(host: Host, have: Inventory) -> Iterator[str]:
         groups = ", ".join(found.security_groups) or "none"
         yield f"server {host.name} is in the groups {groups}; intended {', '.join(host.security_groups)}"
     if host.floating_ip and found.floating_ip is None:
-        yield f"server {host.name} has no floating IP"
+        yield f"server {host.name} has no floating IP" + (f": {found.astray}" if found.astray else "")
     elif found.floating_ip and not host.floating_ip:
         yield f"server {host.name} has the floating IP {found.floating_ip}; intended none"
     elif isinstance(host.floating_ip, IPv4Address) and found.floating_ip != host.floating_ip:

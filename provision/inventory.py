@@ -53,7 +53,10 @@ class Router:
 
 @dataclass(frozen=True)
 class Server:
-    """``status`` is nova's; ``fault`` why it is in ERROR, in the cloud's words."""
+    """``status`` is nova's; ``fault`` why it is in ERROR, in the cloud's words.
+
+    ``astray`` says where the floating IP leads that was made for it, where that is not here.
+    """
 
     name: str
     status: str
@@ -62,6 +65,7 @@ class Server:
     legs: tuple[Leg, ...]
     security_groups: tuple[str, ...]
     floating_ip: IPv4Address | None
+    astray: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,16 @@ def report(
         found = [Leg(networks.get(p.network_id, p.network_id), a) for p in ports for a in p.addresses]
         return tuple(sorted(found, key=lambda leg: (leg.network, leg.address)))
 
+    def astray(name: str) -> str:
+        made = next((f for f in have.floating_ips if f.description.split()[2:] == [name]), None)
+        if made is None:
+            return ""
+        port = next((p for p in have.ports if p.id == made.port_id), None)
+        taker = next(
+            (s.name.removeprefix(have.prefix) for s in have.servers if port and s.id == port.device_id), ""
+        )
+        return f"{made.address}, which was made for it, leads {f'to {taker}' if taker else 'nowhere'}"
+
     def server(item: CloudServer) -> Server:
         ports = tuple(port for port in have.ports if port.device_id == item.id)
         floating = next(filter(None, (have.floating_ip(port.id) for port in ports)), None)
@@ -191,6 +205,7 @@ def report(
             legs(ports),
             tuple(sorted(names)),
             floating.address if floating else None,
+            "" if floating else astray(item.name.removeprefix(have.prefix)),
         )
 
     return Inventory(

@@ -111,7 +111,7 @@ def div_not_started(world: World) -> Iterator[None]:
 
 @fault(
     "calculator-not-started", "A module that the calculator needs is missing: it does not start", CALCULATOR,
-    red="APP-06 APP-07", open_="APP-05 APP-11", words="nothing listens on port 50000", everyday=True, control="http",
+    red="APP-06 APP-07", open_="APP-11", words="nothing listens on port 50000", everyday=True, control="http",
 )  # fmt: skip
 def calculator_not_started(world: World) -> Iterator[None]:
     with _otherwise(world, ONE_VM, "calculator") as calculator:

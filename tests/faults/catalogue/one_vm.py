@@ -212,7 +212,7 @@ def key_not_accepted(world: World) -> Iterator[None]:
 
 @fault(
     "router-down", "The router was set administratively down", ONE_VM,
-    red="OS-07", open_=f"{INSIDE} OS-05 OS-11", words="router",
+    red="OS-07", open_=f"{INSIDE} OS-05", words="router",
 )  # fmt: skip
 def router_down(world: World) -> Iterator[None]:
     pinged, _ = _door(world)
@@ -226,7 +226,7 @@ def router_down(world: World) -> Iterator[None]:
 
 @fault(
     "port-down", "The VM's port was set administratively down", ONE_VM,
-    red="OS-07", open_=f"{INSIDE} OS-05 OS-11", words="port",
+    red="OS-07", open_=f"{INSIDE} OS-05", words="port",
 )  # fmt: skip
 def port_down(world: World) -> Iterator[None]:
     pinged, _ = _door(world)
@@ -326,7 +326,7 @@ def agent_dead(world: World) -> Iterator[None]:
 
 @fault(
     "rule-quota-used-up", "The project's quota of security group rules is used up", RULES,
-    open_="OS-06", words="quota",
+    open_="OS-06", words="uota exceeded",
 )  # fmt: skip
 def rule_quota_used_up(world: World) -> Iterator[None]:
     project, network = world.cloud.project, world.admin.network
