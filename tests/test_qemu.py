@@ -6,7 +6,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -28,10 +27,6 @@ from provision.qemu_image import kind_of, read_uuid, set_uuid
 from provision.qmp import Monitor, MonitorError, MonitorGone
 from tests.natvm_contract import NatVmContract, boot_disk, refusal
 
-pytestmark = pytest.mark.skipif(
-    any(shutil.which(tool) is None for tool in ("qemu-img", "qemu-io", "qemu-system-x86_64")),
-    reason="no QEMU here",
-)
 ROOT = Path(__file__).parents[1]
 
 
