@@ -11,6 +11,7 @@ from reports.text import plain
 
 OUTPUT_SHOWN = 8_192  # characters of one output that a page shows; the run file has more
 COMMAND_SHOWN = 2_000
+LONG = 15  # lines of output, from which on it scrolls
 
 
 def evidence(check: Mapping[str, Any], shown: int = OUTPUT_SHOWN) -> str:
@@ -43,7 +44,9 @@ def evidence(check: Mapping[str, Any], shown: int = OUTPUT_SHOWN) -> str:
 
 def _observation(look: Mapping[str, Any], since: float, shown: int) -> str:
     output = plain(look["output"].rstrip(), shown)
-    body = f"<pre>{escape(output)}</pre>" if output.strip() else ""
+    # a box that scrolls must be reachable with the keyboard; short ones need none
+    long = ' class="lp-long" tabindex="0"' if output.count("\n") > LONG or len(output) > 80 * LONG else ""
+    body = f"<pre{long}>{escape(output)}</pre>" if output.strip() else ""
     kind = {"reachable": "good", "seen": "good", "not made": "odd"}.get(look["outcome"], "no")
     begun = f"+{look['started'] - since:.1f} s" if look["started"] >= since > 0 else both("before", "avant")
     return (

@@ -21,6 +21,7 @@ from reports.markup import (
     claim_words,
     document,
     moment,
+    number,
     objective_name,
     script,
     seconds,
@@ -29,7 +30,6 @@ from reports.markup import (
     tools,
     verdict_word,
 )
-from reports.rubric import show
 from reports.runfile import Verdict
 from reports.score import score
 from reports.svg import clean_svg
@@ -72,17 +72,21 @@ def body(
     facts += [f"lab <b>{text(run['lab'], 100)}</b>"] if run["lab"] else []
     facts.append(f'<span class="lp-soft">{text(run["run"], 40)}</span>')
     skip = both("Skip to the objectives", "Aller aux objectifs")
+    paper = both(
+        "On paper: the evidence of what is not proven, long outputs cut. The page itself has all of it.",
+        "Sur papier : les preuves de ce qui n'est pas prouvé, sorties longues coupées. La page a le tout.",
+    )
     return (
-        f'<a class="lp-skip" href="#lp-objectives">{skip}</a><main class="lp-report">'
+        f'<a class="lp-jump" href="#lp-objectives">{skip}</a><main class="lp-report">'
         f'<header class="lp-head"><div><h1>{title}</h1><p class="lp-facts">{" · ".join(facts)}</p></div>{tools()}</header>'
         f"{overview(run, grade)}{''.join(sections)}{_filters(run)}"
-        f'<div id="lp-objectives" tabindex="-1">{_objectives(run, grade)}</div>{_about(run)}</main>'
+        f'<p class="lp-paper lp-soft">{paper}</p><div id="lp-objectives" tabindex="-1">{_objectives(run, grade)}</div>{_about(run)}</main>'
     )
 
 
 def overview(run: Mapping[str, Any], grade: Grade | None = None) -> str:
-    """The run at a glance: the score, what is not proven, the drawings with what failed marked on them."""
-    return f"{score(run, grade)}{_left_behind(run)}{_not_proven(run)}{_drawings(run)}"
+    """The run at a glance: the score, the drawings with what failed marked on them, what is not proven."""
+    return f"{score(run, grade)}{_left_behind(run)}{_drawings(run)}{_not_proven(run)}"
 
 
 def _left_behind(run: Mapping[str, Any]) -> str:
@@ -215,9 +219,9 @@ def _worth(points: Sequence[Points]) -> str:
     counted = sum((each.worth.points - each.excluded for each in points), start=points[0].worth.points * 0)
     if not counted:
         return f'<span class="lp-points">{both("not counted", "non compté")}</span>'
-    earned, left = (sum(getattr(p, what) for p in points) for what in ("earned", "open"))
-    more = f" · {both('open', 'en suspens')} {show(left)}" if left else ""
-    return f'<span class="lp-points"><b>{show(earned)}</b> / {show(counted)}{more}</span>'
+    earned, left = (sum((getattr(p, what) for p in points), counted * 0) for what in ("earned", "open"))
+    more = f" · {both('open', 'en suspens')} {number(left)}" if left else ""
+    return f'<span class="lp-points"><b>{number(earned)}</b> / {number(counted)}{more}</span>'
 
 
 def _bar(run: Mapping[str, Any], claims: Sequence[str]) -> str:

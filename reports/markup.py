@@ -10,12 +10,14 @@ import hashlib
 import tomllib
 from collections.abc import Mapping
 from datetime import datetime
+from fractions import Fraction
 from functools import cache
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from reports.claims import CLAIMS_FILE, load
+from reports.rubric import show
 from reports.runfile import Verdict
 from reports.text import plain
 
@@ -76,6 +78,11 @@ def seconds(value: float) -> str:
     if value < 6_000:
         return f"{int(value) // 60} min {int(value) % 60:02d} s"
     return f"{int(value) // 3600} h {int(value) // 60 % 60:02d} min"
+
+
+def number(value: Fraction) -> str:
+    """Points or a grade, with the decimal sign of each language."""
+    return both(show(value), show(value).replace(".", ","))
 
 
 def moment(started: str) -> str:

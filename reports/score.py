@@ -7,8 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from reports.grades import Grade
-from reports.markup import SIGNS, both, text, verdict_word
-from reports.rubric import show
+from reports.markup import SIGNS, both, number, text, verdict_word
 from reports.runfile import Verdict
 
 _AROUND = 2 * 3.14159265 * 54  # of the ring
@@ -48,23 +47,26 @@ def grade_range(grade: Grade) -> str:
     if grade.lowest is None or grade.highest is None:
         return "–"
     if grade.final is not None:
-        return show(grade.final)
-    return f"{show(grade.lowest)} … {show(grade.highest)}"
+        return number(grade.final)
+    return f"{number(grade.lowest)} … {number(grade.highest)}"
 
 
 def _graded(grade: Grade) -> tuple[str, str, Sequence[tuple[str, float]]]:
-    figure = f"<b>{grade_range(grade)}</b> / {show(grade.rubric.out_of)}"
-    words = [both(f"{show(grade.sum('earned'))} of {show(grade.counted)} points",
-                  f"{show(grade.sum('earned'))} points sur {show(grade.counted)}")]  # fmt: skip
-    if left := grade.sum("open"):
+    earned, counted, left, out = (
+        number(each)
+        for each in (grade.sum("earned"), grade.counted, grade.sum("open"), grade.sum("excluded"))
+    )
+    figure = f"<b>{grade_range(grade)}</b> / {number(grade.rubric.out_of)}"
+    words = [both(f"{earned} of {counted} points", f"{earned} points sur {counted}")]
+    if grade.sum("open"):
         words.append(
             both(
-                f"<b>{show(left)} open</b>: not told by this run, the instructor decides",
-                f"<b>{show(left)} en suspens</b> : cette exécution ne tranche pas, l'enseignant décide",
+                f"<b>{left} open</b>: not told by this run, the instructor decides",
+                f"<b>{left} en suspens</b> : cette exécution ne tranche pas, l'enseignant décide",
             )
         )
-    if out := grade.sum("excluded"):
-        words.append(both(f"{show(out)} not examined and not counted", f"{show(out)} non examinés, non comptés"))
+    if grade.sum("excluded"):
+        words.append(both(f"{out} not examined and not counted", f"{out} non examinés, non comptés"))
     words.append(
         f'<span class="lp-soft">{both(text(grade.rubric.title.en, 200), text(grade.rubric.title.fr, 200))}</span>'
     )
