@@ -26,7 +26,7 @@ from reports.rubric import Rubric
 from reports.runfile import Verdict
 from reports.score import grade_range
 
-MISSED_SHOWN = 15
+MISSED_SHOWN = 6  # the others are folded away
 
 _LETTERS = {Verdict.PASS: "p", Verdict.FAIL: "f", Verdict.UNPROVEN: "u"}
 
@@ -85,8 +85,8 @@ def _chart(members: Sequence[Member], out_of: Fraction) -> str:
             )
         parts.append(f'<text x="{x + 4}" y="{high + 42}">{low:g}</text>')
     said = both(
-        "How many groups have which grade; where points are open, the lowest that it can be (striped colour).",
-        "Combien de groupes ont quelle note ; où des points sont en suspens, la plus basse possible (autre couleur).",
+        "How many groups have which grade. On top, in the other colour: where points are open, the lowest that it can be.",
+        "Combien de groupes ont quelle note. Au-dessus, dans l'autre couleur : où des points sont en suspens, la plus basse possible.",
     )
     return (
         f'<figure style="margin:1rem 0 0"><svg class="lp-chart" viewBox="0 0 {width * len(bins)} {high + 50}" aria-hidden="true">'
@@ -97,7 +97,7 @@ def _chart(members: Sequence[Member], out_of: Fraction) -> str:
 
 def _missed(members: Sequence[Member], claims: dict[str, Claim]) -> str:
     rows = []
-    for each in missed(members)[:MISSED_SHOWN]:
+    for each in missed(members):
         words = claims[each.claim].text if each.claim in claims else ""
         share = 100 * each.failed / (each.examined or 1)
         reason = f'<div class="lp-soft">{text(each.reason, 160)}</div>' if each.reason else ""
@@ -116,7 +116,15 @@ def _missed(members: Sequence[Member], claims: dict[str, Claim]) -> str:
         f'<th scope="col" class="lp-n">{verdict_word(Verdict.FAIL)}</th>'
         f'<th scope="col" class="lp-n">{verdict_word(Verdict.UNPROVEN)}</th>'
     )
-    return f'<h2>{title}</h2><table class="lp-table"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    first, more = (
+        f'<table class="lp-table"><thead><tr>{heads}</tr></thead><tbody>{"".join(part)}</tbody></table>'
+        for part in (rows[:MISSED_SHOWN], rows[MISSED_SHOWN:])
+    )
+    others = len(rows) - MISSED_SHOWN
+    if others > 0:
+        fold = both(f"{others} more", f"{others} de plus")
+        first += f"<details><summary>{fold}</summary>{more}</details>"
+    return f"<h2>{title}</h2>{first}"
 
 
 def _columns(members: Sequence[Member], claims: dict[str, Claim]) -> list[tuple[str, str, list[str]]]:

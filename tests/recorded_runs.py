@@ -317,7 +317,7 @@ def groups(count: int, seed: int = 1) -> list[Group]:
     rng = random.Random(seed)
     made = []
     for number in range(1, count + 1):
-        faults = rng.sample(sorted(FAULTS), rng.choices((0, 1, 2, 3, 5), (20, 35, 25, 15, 5))[0])
+        faults = rng.sample(sorted(FAULTS), rng.choices((0, 1, 2, 3, 5, 8), (10, 25, 25, 20, 14, 6))[0])
         killed = 41 if number % 37 == 0 else None
         made.append(Group(f"Group {number:02d}", number, tuple(faults), killed))
     return made

@@ -52,7 +52,7 @@ async function look(file, view) {
     const entry = performance.getEntriesByType("navigation")[0];
     return Math.round(entry.loadEventEnd || performance.now());
   });
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  const wide = await page.evaluate((width) => document.documentElement.scrollWidth - width, view.width);
   const picture = join(folder, `${name(file)}-${view.name}`);
   await page.screenshot({ path: `${picture}.png` });
   if (await page.$("#lp-objectives .lp-check:not([data-v=pass]) > summary")) {
