@@ -89,7 +89,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _language(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--lang", choices=LANGUAGES, default="", help="that pages open in (default: the browser's; both are there)"
+        "--lang",
+        choices=LANGUAGES,
+        default="",
+        help="that pages open in (default: the browser's; both are there)",
     )
 
 
@@ -147,7 +150,9 @@ def _tell(points: Grade) -> None:
     if lowest is None or highest is None:
         _say("grade: none, nothing that the rubric grades was examined")
     elif points.final is None:
-        _say(f"grade: {show(lowest)} to {show(highest)} of {show(points.rubric.out_of)}, not final: points are open")
+        _say(
+            f"grade: {show(lowest)} to {show(highest)} of {show(points.rubric.out_of)}, not final: points are open"
+        )
     else:
         _say(f"grade: {show(points.final)} of {show(points.rubric.out_of)}")
 
@@ -171,9 +176,7 @@ def _class(options: argparse.Namespace) -> int:
     members, rubric = _members(options)
     first = options.sources[0]
     folder = options.output or (first if first.is_dir() else first.parent) / "class"
-    handing.write_class(
-        folder, members, rubric, lang=options.lang, worksheet=options.worksheet, say=_say
-    )
+    handing.write_class(folder, members, rubric, lang=options.lang, worksheet=options.worksheet, say=_say)
     for each in members:
         if each.problem:
             _say(f"no grade: {one_line(each.name, 100)}: {each.problem}")
@@ -218,7 +221,9 @@ def _trend(options: argparse.Namespace) -> int:
         sys.stderr.write(f"left out: {line}\n")
     for each in history.series(runs):
         if each.flaps:
-            signs = "".join({"pass": "+", "fail": "x", "unproven": "?"}.get(v or "", ".") for v in each.verdicts)
+            signs = "".join(
+                {"pass": "+", "fail": "x", "unproven": "?"}.get(v or "", ".") for v in each.verdicts
+            )
             _say(f"flaps: {one_line(each.claim, 40)} {signs} {one_line(each.text, 90)}")
     first = options.sources[0]
     output = options.output or (first if first.is_dir() else first.parent) / "trend.html"

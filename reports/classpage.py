@@ -60,7 +60,9 @@ def _grades(members: Sequence[Member], rubric: Rubric) -> str:
         (both("waiting: points are open", "en attente : points en suspens"), str(waiting)),
         (both("without a run", "sans exécution"), str(without)),
     ]
-    table = "".join(f'<tr><th scope="row">{name}</th><td class="lp-n">{value}</td></tr>' for name, value in rows)
+    table = "".join(
+        f'<tr><th scope="row">{name}</th><td class="lp-n">{value}</td></tr>' for name, value in rows
+    )
     title = both("Grades", "Notes")
     return f'<h2>{title}</h2><table class="lp-table">{table}</table>{_chart(members, rubric.out_of)}'
 
@@ -71,7 +73,7 @@ def _chart(members: Sequence[Member], out_of: Fraction) -> str:
     width, high = 56, 120
     parts = []
     for place, (low, final, open_) in enumerate(bins):
-        x, y = place * width, 24 + high
+        x, y = place * width, 24.0 + high
         for count, kind in ((final, "final"), (open_, "unproven")):
             tall = high * count / most
             y -= tall
@@ -85,11 +87,11 @@ def _chart(members: Sequence[Member], out_of: Fraction) -> str:
             )
         parts.append(f'<text x="{x + 4}" y="{high + 42}">{low:g}</text>')
     said = both(
-        "How many groups have which grade. On top, in the other colour: where points are open, the lowest that it can be.",
-        "Combien de groupes ont quelle note. Au-dessus, dans l'autre couleur : où des points sont en suspens, la plus basse possible.",
+        "How many groups have which grade; on top, where points are open, the lowest that it can be.",
+        "Combien de groupes ont quelle note ; au-dessus, où des points sont en suspens, la plus basse possible.",
     )
     return (
-        f'<figure style="margin:1rem 0 0"><svg class="lp-chart" viewBox="0 0 {width * len(bins)} {high + 50}" aria-hidden="true">'
+        f'<figure class="lp-plain"><svg class="lp-chart" viewBox="0 0 {width * len(bins)} {high + 50}" aria-hidden="true">'
         f'{"".join(parts)}<line x1="0" x2="{width * len(bins)}" y1="{high + 24}" y2="{high + 24}"/></svg>'
         f'<figcaption class="lp-soft">{said}</figcaption></figure>'
     )
@@ -210,7 +212,8 @@ def _groups(members: Sequence[Member]) -> str:
         rows.append(
             f'<tr><th scope="row"><a href="groups/{each.slug}.html">{name}</a></th>'
             f'<td class="lp-n" data-k="{float(grade.lowest or 0):.4f}">{grade_range(grade)}</td>'
-            f'<td class="lp-n" data-k="{float(grade.sum("earned")):.4f}">{number(grade.sum("earned"))} / {number(grade.counted)}</td>'
+            f'<td class="lp-n" data-k="{float(grade.sum("earned")):.4f}">{number(grade.sum("earned"))} / '
+            f"{number(grade.counted)}</td>"
             f'<td class="lp-n" data-k="{float(grade.sum("open")):.4f}">{number(grade.sum("open"))}</td>'
             f"<td>{flags}</td></tr>"
         )

@@ -21,6 +21,9 @@ from reports.text import one_line
 _FEW = 8  # runs from which on several processes read them
 
 
+_Work = tuple[str, str, list[Path], Entry | None]
+
+
 class ClassError(Exception):
     """No class can be made of what was named; the text says why."""
 
@@ -90,7 +93,7 @@ def gather(sources: Sequence[Path], rubric: Rubric, roster: Sequence[Entry] | No
     """
     found = {slug(group) or "group": (group, paths) for group, paths in find(sources).items()}
     if roster is None:
-        work = [(group, key, paths, None) for key, (group, paths) in sorted(found.items())]
+        work: list[_Work] = [(group, key, paths, None) for key, (group, paths) in sorted(found.items())]
     else:
         work = [(each.group, each.slug, found.get(each.slug, ("", []))[1], each) for each in roster]
         if not any(paths for _, _, paths, _ in work):
@@ -102,7 +105,7 @@ def gather(sources: Sequence[Path], rubric: Rubric, roster: Sequence[Entry] | No
         return list(pool.map(make, work, chunksize=4))
 
 
-def _member(rubric: Rubric, work: tuple[str, str, list[Path], Entry | None]) -> Member:
+def _member(rubric: Rubric, work: _Work) -> Member:
     name, key, paths, entry = work
     newest: tuple[float, Path, dict[str, Any]] | None = None
     problem = "no run of this group was found"

@@ -27,7 +27,9 @@ def evidence(check: Mapping[str, Any], shown: int = OUTPUT_SHOWN) -> str:
         parts.append(f'<pre class="lp-diagnosis lp-edge-{text(check["verdict"], 20)}">{joined}</pre>')
     if check["left_behind"]:
         left = text(check["left_behind"], shown)
-        parts.append(f'<div class="lp-left"><b>{both("Left behind", "Laissé derrière")}</b><pre>{left}</pre></div>')
+        parts.append(
+            f'<div class="lp-left"><b>{both("Left behind", "Laissé derrière")}</b><pre>{left}</pre></div>'
+        )
     if check["observations"]:
         looks = "".join(_observation(each, check["started"], shown) for each in check["observations"])
         parts.append(f'<ol class="lp-looks">{looks}</ol>')

@@ -162,10 +162,23 @@ def _points(
         if not unproven:
             return Points(worth, verdict, share * passed, passed=passed, counted=counted)
         aside = _set_aside(
-            worth, verdict, rubric.unproven, share * unproven, _reason(checks, Verdict.UNPROVEN), passed, counted
+            worth,
+            verdict,
+            rubric.unproven,
+            share * unproven,
+            _reason(checks, Verdict.UNPROVEN),
+            passed,
+            counted,
         )
         return Points(
-            worth, verdict, aside.earned + share * passed, aside.open, aside.excluded, aside.flag, passed, counted
+            worth,
+            verdict,
+            aside.earned + share * passed,
+            aside.open,
+            aside.excluded,
+            aside.flag,
+            passed,
+            counted,
         )
     if verdict == Verdict.UNPROVEN:
         why = _reason(checks, Verdict.UNPROVEN)
@@ -210,4 +223,3 @@ def _claim_json(points: Points) -> dict[str, Any]:
         **{what: float(getattr(points, what)) for what in ("earned", "lost", "open", "excluded")},
         "flag": points.flag,
     }
-

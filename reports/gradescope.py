@@ -50,7 +50,9 @@ def results(run: Mapping[str, Any], grade: Grade, claims: Mapping[str, Claim]) -
     }
 
 
-def _test(points: Points, number: str, objective: str, why: str, claims: Mapping[str, Claim]) -> dict[str, Any]:
+def _test(
+    points: Points, number: str, objective: str, why: str, claims: Mapping[str, Claim]
+) -> dict[str, Any]:
     claim = points.worth.claim
     words = claims[claim].text if claim in claims else ""
     lines = [why or str(points.verdict or "a check did not run")]

@@ -54,7 +54,8 @@ def write_class(
             list(pool.map(make, graded, chunksize=4))
     claims = load_claims()
     write_whole(
-        folder / "index.html", classpage.overview(members, rubric, claims, lang=lang).encode("utf-8", "replace")
+        folder / "index.html",
+        classpage.overview(members, rubric, claims, lang=lang).encode("utf-8", "replace"),
     )
     write_whole(folder / "grades.csv", grades_csv(members))
     write_whole(folder / "grades.json", _json([_member_json(each) for each in members]))
@@ -69,16 +70,26 @@ def write_class(
 def grades_csv(members: Sequence[Member]) -> bytes:
     """A row per group, for a spreadsheet; the grade is empty while points are open."""
     rows: list[Sequence[str]] = [
-        ("group", "grade", "lowest", "highest", "out of", "earned", "open", "lost", "not counted", "decide", "note")
+        (
+            "group",
+            "grade",
+            "lowest",
+            "highest",
+            "out of",
+            "earned",
+            "open",
+            "lost",
+            "not counted",
+            "decide",
+            "note",
+        )
     ]
     for each in members:
         grade = each.grade
         if grade is None:
             rows.append((cell(each.name), *[""] * 9, cell(each.problem)))
             continue
-        marks = [
-            "" if value is None else show(value) for value in (grade.final, grade.lowest, grade.highest)
-        ]
+        marks = ["" if value is None else show(value) for value in (grade.final, grade.lowest, grade.highest)]
         points = [show(grade.sum(what)) for what in ("earned", "open", "lost", "excluded")]
         decide = cell(" ".join(p.worth.claim for p in grade.flagged))
         rows.append((cell(each.name), *marks, show(grade.rubric.out_of), *points, decide, ""))

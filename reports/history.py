@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Series:
     def turns(self) -> int:
         """How often it went from holding to not holding or back, unproven and absent left aside."""
         said = [each for each in self.verdicts if each in (Verdict.PASS, Verdict.FAIL)]
-        return sum(a != b for a, b in zip(said, said[1:], strict=False))
+        return sum(a != b for a, b in pairwise(said))
 
     @property
     def flaps(self) -> bool:

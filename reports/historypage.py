@@ -33,7 +33,9 @@ def comparison(before: Mapping[str, Any], after: Mapping[str, Any], *, lang: str
     if not changes:
         parts.append(f"<p>{both('No verdict changed.', 'Aucun verdict n’a changé.')}</p>")
     same = len(set(before["claims"]) | set(after["claims"])) - len(changes)
-    facts = f"{_run(before)} → {_run(after)} · " + both(f"{same} claims unchanged", f"{same} affirmations inchangées")
+    facts = f"{_run(before)} → {_run(after)} · " + both(
+        f"{same} claims unchanged", f"{same} affirmations inchangées"
+    )
     return _page(title, "Labproof: two runs compared", facts, "".join(parts), lang)
 
 
@@ -45,7 +47,9 @@ def trend(runs: Sequence[Mapping[str, Any]], problems: Sequence[str] = (), *, la
     steady = [each for each in rows if len(set(each.verdicts)) == 1]
     parts = [_chart(runs)]
     if problems:
-        parts.append('<ul class="lp-warn">' + "".join(f"<li>{text(each, 300)}</li>" for each in problems) + "</ul>")
+        parts.append(
+            '<ul class="lp-warn">' + "".join(f"<li>{text(each, 300)}</li>" for each in problems) + "</ul>"
+        )
     for en, fr, group in (
         ("Flapping", "Instables", flapping),
         ("Changed once", "Changé une fois", changed),
@@ -96,19 +100,23 @@ def _chart(runs: Sequence[Mapping[str, Any]]) -> str:
     counts = []
     for run in runs:
         verdicts = [claim["verdict"] for claim in run["claims"].values()]
-        said = {kind: verdicts.count(kind) for kind in (Verdict.PASS, Verdict.FAIL, Verdict.UNPROVEN)}
-        counts.append({**said, Verdict.SKIP: len(verdicts) - sum(said.values())})
+        told = {kind: verdicts.count(kind) for kind in (Verdict.PASS, Verdict.FAIL, Verdict.UNPROVEN)}
+        counts.append({**told, Verdict.SKIP: len(verdicts) - sum(told.values())})
     most = max((sum(each.values()) for each in counts), default=0) or 1
     width, high = 44, 150
     parts = []
     for place, (run, each) in enumerate(zip(runs, counts, strict=True)):
         x, y = place * width, 20.0 + high
-        for kind, count in each.items():
+        for verdict, count in each.items():
             tall = high * count / most
             y -= tall
             if count:
-                parts.append(f'<rect class="lp-{kind}" x="{x + 4}" y="{y:.1f}" width="{width - 8}" height="{tall:.1f}"/>')
-        parts.append(f'<text class="lp-value" x="{x + width / 2}" y="14" text-anchor="middle">{each[Verdict.PASS]}</text>')
+                parts.append(
+                    f'<rect class="lp-{verdict}" x="{x + 4}" y="{y:.1f}" width="{width - 8}" height="{tall:.1f}"/>'
+                )
+        parts.append(
+            f'<text class="lp-value" x="{x + width / 2}" y="14" text-anchor="middle">{each[Verdict.PASS]}</text>'
+        )
         day = text(f"{run['started'][8:10]}/{run['started'][5:7]}", 5)
         parts.append(f'<text x="{x + width / 2}" y="{high + 36}" text-anchor="middle">{day}</text>')
     said = both(
@@ -116,9 +124,10 @@ def _chart(runs: Sequence[Mapping[str, Any]]) -> str:
         "Affirmations par exécution, selon le verdict ; le chiffre est celui des prouvées.",
     )
     wide = width * len(runs)
+    size = f'style="max-width:{max(wide, 200)}px" viewBox="0 0 {wide} {high + 44}"'
     return (
-        f'<figure class="lp-drawing"><svg class="lp-chart" style="max-width:{max(wide, 200)}px" viewBox="0 0 {wide} {high + 44}" '
-        f'aria-hidden="true">{"".join(parts)}</svg><figcaption class="lp-soft">{said}</figcaption></figure>'
+        f'<figure class="lp-drawing"><svg class="lp-chart" {size} aria-hidden="true">'
+        f'{"".join(parts)}</svg><figcaption class="lp-soft">{said}</figcaption></figure>'
     )
 
 

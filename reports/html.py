@@ -64,10 +64,7 @@ def body(
         group: whose run it is.
         sections: more parts, as HTML, between the drawings and the objectives.
     """
-    if group:
-        title = text(group, 100)
-    else:
-        title = both("Labproof report", "Rapport Labproof")
+    title = text(group, 100) if group else both("Labproof report", "Rapport Labproof")
     facts = [moment(run["started"]), both("took ", "durée ") + seconds(run["seconds"])]
     facts += [f"lab <b>{text(run['lab'], 100)}</b>"] if run["lab"] else []
     facts.append(f'<span class="lp-soft">{text(run["run"], 40)}</span>')
@@ -80,7 +77,8 @@ def body(
         f'<a class="lp-jump" href="#lp-objectives">{skip}</a><main class="lp-report">'
         f'<header class="lp-head"><div><h1>{title}</h1><p class="lp-facts">{" · ".join(facts)}</p></div>{tools()}</header>'
         f"{overview(run, grade)}{''.join(sections)}{_filters(run)}"
-        f'<p class="lp-paper lp-soft">{paper}</p><div id="lp-objectives" tabindex="-1">{_objectives(run, grade)}</div>{_about(run)}</main>'
+        f'<p class="lp-paper lp-soft">{paper}</p>'
+        f'<div id="lp-objectives" tabindex="-1">{_objectives(run, grade)}</div>{_about(run)}</main>'
     )
 
 
@@ -230,7 +228,9 @@ def _bar(run: Mapping[str, Any], claims: Sequence[str]) -> str:
         for verdict in (*Verdict, None)
     ]
     bar = "".join(f'<i class="lp-{v or "none"}" style="flex:{n}"></i>' for v, n in counts if n)
-    said = " · ".join(f'<span class="lp-ink-{v or "skip"}">{n} {verdict_word(v)}</span>' for v, n in counts if n)
+    said = " · ".join(
+        f'<span class="lp-ink-{v or "skip"}">{n} {verdict_word(v)}</span>' for v, n in counts if n
+    )
     return f'<div class="lp-bar" aria-hidden="true">{bar}</div><p class="lp-counts">{said}</p>'
 
 
@@ -240,31 +240,31 @@ class _Checks:
     def __init__(self, run: Mapping[str, Any]) -> None:
         self._of: dict[str, list[int]] = {}
         self._checks = run["checks"]
-        for number, check in enumerate(self._checks):
+        for place, check in enumerate(self._checks):
             for claim_id in check["claims"]:
-                self._of.setdefault(claim_id, []).append(number)
+                self._of.setdefault(claim_id, []).append(place)
         self._told: dict[int, str] = {}
         self._cut = _cut(self._checks)
 
     def of(self, claim_id: str) -> Iterator[str]:
-        for number in self._of.get(claim_id, ()):
-            if number in self._told:
-                title = _title(self._checks[number])
+        for place in self._of.get(claim_id, ()):
+            if place in self._told:
+                title = _title(self._checks[place])
                 also = both("told at", "voir")
-                first = self._told[number]
+                first = self._told[place]
                 yield (
-                    f'<p class="lp-also">{_sign(self._checks[number]["verdict"])} {title} '
-                    f'<span class="lp-soft">{also} <a href="#lp-check-{number}">{text(first, 40)}</a></span></p>'
+                    f'<p class="lp-also">{_sign(self._checks[place]["verdict"])} {title} '
+                    f'<span class="lp-soft">{also} <a href="#lp-check-{place}">{text(first, 40)}</a></span></p>'
                 )
                 continue
-            self._told[number] = claim_id
-            yield self._check(number)
+            self._told[place] = claim_id
+            yield self._check(place)
 
     def rest(self) -> str:
         return "".join(self._check(n) for n in range(len(self._checks)) if n not in self._told)
 
-    def _check(self, number: int) -> str:
-        check = self._checks[number]
+    def _check(self, place: int) -> str:
+        check = self._checks[place]
         verdict = check["verdict"]
         bad, good = self._cut
         acts = f' <span class="lp-acts">{both("acts", "agit")}</span>' if check["acts"] else ""
@@ -276,7 +276,7 @@ class _Checks:
         )
         where = ", ".join(text(each, 60) for each in check["where"][:4])
         return (
-            f'<details class="lp-check" id="lp-check-{number}" data-v="{verdict}"><summary>{_sign(verdict)}'
+            f'<details class="lp-check" id="lp-check-{place}" data-v="{verdict}"><summary>{_sign(verdict)}'
             f'<span class="lp-what">{_title(check)}{acts}{left if check["left_behind"] else ""}{reason}</span>'
             f'<span class="lp-where">{where}</span><span class="lp-took">{seconds(check["seconds"])}</span></summary>'
             f"{evidence(check, good if verdict == Verdict.PASS else bad)}</details>"

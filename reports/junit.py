@@ -72,7 +72,9 @@ def of_class(members: Sequence[Member], claims: Mapping[str, Claim]) -> bytes:
         for name, count in counts.items():
             suite.set(name, str(count))
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    content = BytesIO()
+    ET.ElementTree(root).write(content, encoding="utf-8", xml_declaration=True)
+    return content.getvalue()
 
 
 def _text(words: str) -> str:

@@ -89,11 +89,13 @@ def filled(path: Path, members: Sequence[Member]) -> Worksheet:
     whose = _by_person(members)
     groups = {_plain(each.name): each for each in members}
     table, unknown, graded = [head], [], set()
-    for line, row in rows:
-        row = [*row, *[""] * (len(head) - len(row))][: len(head)]
+    for line, cells in rows:
+        row = [*cells, *[""] * (len(head) - len(cells))][: len(head)]
         identifier = row[places["identifier"]].strip()
         if not _IDENTIFIER.fullmatch(identifier):
-            raise TableError(f"{path}: line {line}: {identifier!r:.60} is no identifier such as Participant 123")
+            raise TableError(
+                f"{path}: line {line}: {identifier!r:.60} is no identifier such as Participant 123"
+            )
         people = (row[places[each]] for each in ("email", "identifier", "name") if each in places)
         member = next((whose[_plain(each)] for each in people if _plain(each) in whose), None)
         if member is None and group_at is not None:
@@ -118,7 +120,9 @@ def made(members: Sequence[Member], language: str) -> Worksheet:
         for number, identifier in enumerate(entry.moodle if entry else ()):
             person = entry.members[number] if entry and number < len(entry.members) else ""
             if not _IDENTIFIER.fullmatch(identifier):
-                raise TableError(f"roster: {member.name}: {identifier!r:.60} is no identifier such as Participant 123")
+                raise TableError(
+                    f"roster: {member.name}: {identifier!r:.60} is no identifier such as Participant 123"
+                )
             graded.add(member.slug)
             mark, comment = _marks(member, names)
             highest = _number(member.grade.rubric.out_of, names) if member.grade else ""
@@ -227,7 +231,9 @@ def _notes(unknown: Sequence[str], members: Sequence[Member], graded: set[str]) 
     if missing:
         few = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
         yield f"{len(missing)} groups have no row: {few} (members or moodle in the roster say whose rows they are)"
-    waiting = [each.name for each in members if each.slug in graded and (not each.grade or each.grade.final is None)]
+    waiting = [
+        each.name for each in members if each.slug in graded and (not each.grade or each.grade.final is None)
+    ]
     if waiting:
         few = ", ".join(waiting[:5]) + (" …" if len(waiting) > 5 else "")
         yield f"{len(waiting)} groups get no grade yet, because points are open or there is no run: {few}"

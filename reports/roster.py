@@ -91,7 +91,9 @@ def load(path: Path) -> list[Entry]:
         entry, wrong = _entry(cells, path.parent)
         problems += [f"{place}: {each}" for each in wrong]
         if not wrong and entry.slug in lines:
-            problems.append(f"{place}: group: {entry.group} and line {lines[entry.slug]}'s have the same files")
+            problems.append(
+                f"{place}: group: {entry.group} and line {lines[entry.slug]}'s have the same files"
+            )
         lines.setdefault(entry.slug, line)
         entries.append(entry)
     if not body:

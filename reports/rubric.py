@@ -196,10 +196,9 @@ class _Reader:
         )
 
     def _part(self, entry: Any, place: Place, partial: str) -> Part:
-        name, claims = Name("?", "?"), ()
         if not isinstance(entry, dict):
             self.wrong(place, "is no table; write [[objective]]")
-            return Part(name, Fraction(), ())
+            return Part(Name("?", "?"), Fraction(), ())
         self._unknown(entry, _OBJECTIVE_KEYS, place)
         if "name" not in entry:
             self.wrong(place, "has no name")
@@ -241,7 +240,9 @@ class _Reader:
                     )
                 seen.setdefault(worth.claim, number)
 
-    def _points(self, table: dict[str, Any], key: str, place: Place, *, inline: bool = False) -> Fraction | None:
+    def _points(
+        self, table: dict[str, Any], key: str, place: Place, *, inline: bool = False
+    ) -> Fraction | None:
         where = place if inline else (*place, key)
         if key not in table:
             self.wrong(place, f"has no {key}")
@@ -296,11 +297,11 @@ def _says(value: object) -> bool:
 
 
 def _number(value: Any) -> Fraction | None:
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
-        return None
-    if isinstance(value, Decimal) and (not value.is_finite() or abs(value.adjusted()) > 9):
-        return None
-    return Fraction(value) if abs(value) < 10**9 else None
+    if isinstance(value, Decimal):
+        return Fraction(value) if value.is_finite() and abs(value.adjusted()) <= 9 else None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**9:
+        return Fraction(value)
+    return None
 
 
 def _shown(value: Any) -> str:
@@ -311,4 +312,3 @@ def _shown(value: Any) -> str:
 def show(points: Fraction) -> str:
     """Points as people write them: ``2``, ``0.5``, ``3.33``."""
     return str(points.numerator) if points.denominator == 1 else f"{float(round(points, 2)):g}"
-

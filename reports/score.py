@@ -37,7 +37,7 @@ def score(run: Mapping[str, Any], grade: Grade | None) -> str:
     return (
         f'<section class="lp-score"><h2 class="lp-away">{title}</h2>{_ring(shares)}'
         f'<div class="lp-figure"><p class="lp-big">{figure}</p><p>{words}</p>'
-        f'{f"<p class=lp-warn>{cut}</p>" if cut else ""}</div>'
+        f"{f'<p class=lp-warn>{cut}</p>' if cut else ''}</div>"
         f'<div class="lp-tally"><h3>{checks}</h3><ul class="lp-tiles">{tiles}</ul></div></section>'
     )
 

@@ -86,7 +86,7 @@ FAULTS = {
         ("no key of this run opens the guest",),
     ),
     "cloud down": Fault(
-        {c: UNPROVEN for c in ("OP-01", "OP-02", "OP-03", "OP-04", "OP-05", "API-01", "API-03")},
+        dict.fromkeys(("OP-01", "OP-02", "OP-03", "OP-04", "OP-05", "API-01", "API-03"), UNPROVEN),
         "the compute API did not answer within 60 s (503 Service Unavailable)",
     ),
     "no snapshot": Fault({"OP-01": FAIL, "OP-02": FAIL}, "no image of {calculator} is in the project"),
@@ -111,7 +111,7 @@ class Group:
 
     def __post_init__(self) -> None:
         rng = random.Random(self.seed)
-        style = rng.choice(("{}", "{}_vm", "instance_{}", "grp%02d-{}" % (self.seed % 100)))
+        style = rng.choice(("{}", "{}_vm", "instance_{}", f"grp{self.seed:02d}-{{}}"))
         front, back = rng.choice((("20.4.5", "30.4.5"), ("13.0.0", "12.7.5"), ("10.5.7", "10.5.8")))
         hosts = {each: style.format(each) for each in ("calculator", *SERVICES)}
         last = rng.sample(range(20, 240), 5)
@@ -193,8 +193,12 @@ def record(folder: Path, group: Group, started: datetime | None = None, *, lab: 
     run = RunFile(f"{started:%Y%m%d-%H%M%S}-{_letters(group.seed)}", load(), lab=lab)
     run.started = started
     run.planned = {check_id: claims for check_id, claims, _, _ in checks}
-    run.facts.update({"driver": "cloud", "cloud": {"region": "RegionOne", "project": group.name}, "python": "3.11.2"})
-    run.timings += [{"step": s, "seconds": round(rng.uniform(2, 40), 3)} for s in ("networks", "routers", "servers")]
+    run.facts.update(
+        {"driver": "cloud", "cloud": {"region": "RegionOne", "project": group.name}, "python": "3.11.2"}
+    )
+    run.timings += [
+        {"step": s, "seconds": round(rng.uniform(2, 40), 3)} for s in ("networks", "routers", "servers")
+    ]
     run.drawings.append({"title": "two networks, as the cloud reports it", "svg": group.topology()})
     clock = started.timestamp()
     for number, (check_id, claims, title, acts) in enumerate(checks):
@@ -222,7 +226,10 @@ def _check(group: Group, rng: random.Random, check: Check) -> Check:
             if claim in FAULTS[name].verdicts:
                 verdict, fault = FAULTS[name].verdicts[claim], FAULTS[name]
     if check.claims[0].startswith("DUP-04"):
-        verdict, check.reason = Verdict.SKIP, "the lab's hypervisor is QEMU: VERR_ACCESS_DENIED is VirtualBox's"
+        verdict, check.reason = (
+            Verdict.SKIP,
+            "the lab's hypervisor is QEMU: VERR_ACCESS_DENIED is VirtualBox's",
+        )
     check.verdict = verdict
     if fault is not None:
         check.reason = fault.reason.format(**group.names)
@@ -252,7 +259,13 @@ def _look(group: Group, rng: random.Random, check: Check, began: float) -> Obser
         "APP": lambda: _ask(n, rng),
         "CT": lambda: ("natvm", "docker", "docker ps --all --no-trunc", _DOCKER, Outcome.SEEN),
         "API": lambda: ("api", "openstack", "openstack router list", _table(n), Outcome.SEEN),
-        "OP": lambda: ("api", n["calculator"], f"openstack server show {n['calculator']}", _table(n), Outcome.SEEN),
+        "OP": lambda: (
+            "api",
+            n["calculator"],
+            f"openstack server show {n['calculator']}",
+            _table(n),
+            Outcome.SEEN,
+        ),
     }
     source, target, command, output, outcome = makers.get(kind, lambda: _ping(n, rng, kind))()
     seconds = round(rng.uniform(0.05, 2.5), 3)
@@ -261,11 +274,17 @@ def _look(group: Group, rng: random.Random, check: Check, began: float) -> Obser
 
 def _ping(n: Mapping[str, str], rng: random.Random, kind: str) -> tuple[str, str, str, str, Outcome]:
     if kind in ("NAT", "DUP", "CMP"):
-        source, target = rng.choice((("desktop", "10.0.2.15"), ("natvm", "10.1.5.89"), ("neighbour", "10.0.2.15")))
+        source, target = rng.choice(
+            (("desktop", "10.0.2.15"), ("natvm", "10.1.5.89"), ("neighbour", "10.0.2.15"))
+        )
     else:
         source = rng.choice(("desktop", n["calculator"], n["sum"], n["mul"]))
-        target = n["floating"] if source == "desktop" else n[rng.choice(("sum_ip", "mul_ip", "calculator_ip"))]
-    lines = [f"64 bytes from {target}: icmp_seq={i} ttl=62 time={rng.uniform(0.4, 3):.2f} ms" for i in range(1, 5)]
+        target = (
+            n["floating"] if source == "desktop" else n[rng.choice(("sum_ip", "mul_ip", "calculator_ip"))]
+        )
+    lines = [
+        f"64 bytes from {target}: icmp_seq={i} ttl=62 time={rng.uniform(0.4, 3):.2f} ms" for i in range(1, 5)
+    ]
     output = "\n".join(
         [f"PING {target} ({target}) 56(84) bytes of data.", *lines, "", f"--- {target} ping statistics ---",
          "4 packets transmitted, 4 received, 0% packet loss, time 3004ms"]
@@ -279,25 +298,27 @@ def _ask(n: Mapping[str, str], rng: random.Random) -> tuple[str, str, str, str, 
         command = f"curl -sS --max-time 5 -d '(5+6)*2' {url}"
         return "desktop", url, command, "result = 22", Outcome.REACHABLE
     service = rng.choice(SERVICES)
-    log = "\n".join(
-        f"New request :\nA = {a}\nB = 3\nA + B = {a + 3}" for a in range(rng.randint(2, 20))
-    )
+    log = "\n".join(f"New request :\nA = {a}\nB = 3\nA + B = {a + 3}" for a in range(rng.randint(2, 20)))
     path = f"/var/log/labproof-{service}.log"
     return n[service], f"log of {service}", f"cat {path}", f"Listening on port : 50001\n{log}", Outcome.SEEN
 
 
 def _table(n: Mapping[str, str]) -> str:
+    rows = enumerate(("rt1", "rt2", "calculator", *SERVICES))
     return "\n".join(
         ["+--------------------------------------+------------------+--------+",
          "| ID                                   | Name             | Status |",
-         *(f"| 5c2f1b7e-93d0-4c0e-a6c1-0f4d3c2b1a{i:02} | {n[k]:16.16} | ACTIVE |" for i, k in enumerate(("rt1", "rt2", "calculator", *SERVICES))),
+         *(f"| 5c2f1b7e-93d0-4c0e-a6c1-0f4d3c2b1a{i:02} | {n[k]:16.16} | ACTIVE |" for i, k in rows),
          "+--------------------------------------+------------------+--------+"]
     )  # fmt: skip
 
 
 _DOCKER = "\n".join(
     ["CONTAINER ID   IMAGE       COMMAND       STATUS          PORTS                  NAMES"]
-    + [f"{i:012x}   debian:12   \"/bin/bash\"   Up {i} minutes    0.0.0.0:2223->22/tcp   ct{i}" for i in range(1, 4)]
+    + [
+        f'{i:012x}   debian:12   "/bin/bash"   Up {i} minutes    0.0.0.0:2223->22/tcp   ct{i}'
+        for i in range(1, 4)
+    ]
 )
 
 

@@ -185,7 +185,9 @@ def test_a_wrong_rubric_is_refused_with_the_line(tmp_path: Path, was: str, inste
 
 
 def test_lines_are_right_where_values_run_over_several(tmp_path: Path) -> None:
-    content = 'title = """\n[[objective]]\nOS-99 = 1\n"""\n' + SMALL.partition("\n")[2].replace("OS-05", "OS-99")
+    content = 'title = """\n[[objective]]\nOS-99 = 1\n"""\n' + SMALL.partition("\n")[2].replace(
+        "OS-05", "OS-99"
+    )
     with pytest.raises(RubricError, match=r"line 12: objective\.1\.claims\.OS-99: unknown claim"):
         rubric(tmp_path, content=content)
 
