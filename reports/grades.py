@@ -10,6 +10,7 @@ from typing import Any
 
 from reports.rubric import Part, Rubric, Worth
 from reports.runfile import Verdict
+from reports.text import one_line
 
 _DECISIVE = (Verdict.PASS, Verdict.FAIL, Verdict.UNPROVEN)
 
@@ -203,7 +204,7 @@ def _set_aside(
 
 
 def _reason(checks: Sequence[Mapping[str, Any]], verdict: Verdict) -> str:
-    reasons = (str(each["reason"]) for each in checks if each["verdict"] == verdict)
+    reasons = (one_line(str(each["reason"]), 200) for each in checks if each["verdict"] == verdict)
     return next(filter(None, reasons), f"{verdict}, no reason given")
 
 
