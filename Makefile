@@ -1,5 +1,6 @@
 # make conformance   builds what is missing, starts the embedded lab, runs the suites, prints the report's path
 # make test          the project's own checks and tests, the embedded lab included
+# make browser-tests the reports looked at in headless Chromium (needs chromium and npm)
 # LAB=cloud          the same on somebody's OpenStack (labs/cloud.toml), without root and without the embedded lab
 LAB ?= box
 PYTEST_ARGS ?=
@@ -7,7 +8,7 @@ PYTHON := .venv/bin/python
 PACKAGES := mmdebstrap qemu-system-x86 qemu-utils e2fsprogs cpio kmod iproute2 iptables iputils-ping \
             zstd lz4 curl openssh-client util-linux nodejs python3-venv
 
-.PHONY: setup conformance test lint unit lab-tests bench clean
+.PHONY: setup conformance test lint unit lab-tests browser-tests bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.done
@@ -40,6 +41,10 @@ unit: setup
 
 lab-tests: setup
 	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m box
+
+# the reports in headless Chromium: accessibility, load time, keyboard, pictures of them
+browser-tests: setup
+	@tests/browser/run reports/out/browser
 
 bench: setup
 	@$(PYTHON) -m bench

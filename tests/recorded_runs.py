@@ -1,6 +1,7 @@
 """Recorded runs as a class of groups yields them: the suites' own checks, with what such a lab prints.
 
-    python tests/recorded_runs.py FOLDER [GROUPS]    # FOLDER/<group>/runs/<run>/run.json, and roster.csv
+    python tests/recorded_runs.py FOLDER [GROUPS [nights]]   # FOLDER/<group>/runs/<run>/run.json, roster.csv,
+                                                             # and FOLDER/../nights: a fortnight of one lab
 
 Made with the project's own recorder, so that what a reader takes is what a run writes; the same seed gives
 the same class.
@@ -371,4 +372,7 @@ def nights(folder: Path, count: int, seed: int = 7) -> None:
 
 
 if __name__ == "__main__":
-    print(class_of(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 100))
+    target = Path(sys.argv[1])
+    print(class_of(target, int(sys.argv[2]) if len(sys.argv) > 2 else 100))
+    if "nights" in sys.argv[3:]:
+        nights(target.parent / "nights", 14)

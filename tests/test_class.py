@@ -8,13 +8,10 @@ import json
 import re
 import time
 import xml.etree.ElementTree as ET
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from probes.observation import Observation, Outcome
 from reports import __main__ as command_line
 from reports import (
     classroom,
@@ -25,67 +22,15 @@ from reports import (
     historypage,
     html,
     junit,
-    moodle,
     roster,
     rubric,
 )
 from reports.claims import load as load_claims
 from reports.grades import grade
-from reports.runfile import Check, RunFile, Verdict, new_run_id, read
-from tests.hostile import EVIL, FORMULA, HUGE, MARKUP, Page
-from tests.recorded_runs import Group, class_of, nights, record
-
-
-@pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("course")
-    class_of(folder, 12)
-    later = datetime.fromisoformat("2026-12-01T08:00:00+01:00")
-    record(folder / "group-01" / "runs", Group("Group 01", 1, ("no route",)), later)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def members(course: Path) -> list[classroom.Member]:
-    return classroom.gather([course], rubric.load(), roster.load(course / "roster.csv"))
-
-
-@pytest.fixture(scope="module")
-def written(course: Path, members: list[classroom.Member], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("written")
-    handing.write_class(folder, members, rubric.load(), say=lambda line: None)
-    return folder
-
-
-def evil_run(folder: Path, group: str = "evil") -> Path:
-    """A run whose every text is hostile, recorded as any other."""
-    run = RunFile(new_run_id(), load_claims(), lab=EVIL)
-    checks = []
-    for number, verdict in enumerate(Verdict):
-        look = Observation(EVIL, EVIL, EVIL, EVIL, Outcome.REACHABLE, EVIL + HUGE, {}, 5.0, 0.1)
-        checks.append(
-            Check(
-                f"suites/t.py::test_{number}[{EVIL}]", (("OS-05", "OS-06", "TOP-05", "CT-01")[number],),
-                title=EVIL, verdict=verdict, reason=EVIL, diagnosis=[EVIL, HUGE], observations=[look],
-                traceback=EVIL + HUGE, left_behind=EVIL, started=4.0,
-            )
-        )  # fmt: skip
-    run.planned = {each.id: each.claims for each in checks}
-    run.facts = {EVIL: EVIL}
-    run.timings = [{"step": EVIL, "seconds": 1.0}]
-    run.drawings = [
-        {"title": EVIL, "svg": "<svg xmlns='http://www.w3.org/2000/svg' class='lp-topology' onload='alert(1)'>"
-         "<style>body{display:none}</style><a href='http://evil.invalid'><text>x</text></a>"
-         "<g id='lp-objectives' style='position:fixed'><title>vm</title><rect class='lp-box'/></g></svg>"}
-    ]  # fmt: skip
-    run.open(folder / group / "runs")
-    for each in checks:
-        run.record(each)
-    run.exit_status = 1
-    run.write()
-    assert run.path is not None
-    return run.path
-
+from reports.runfile import read
+from tests.formats import gradescope_takes
+from tests.hostile import EVIL, FORMULA, MARKUP, Page, evil_run
+from tests.recorded_runs import Group, class_of, record
 
 # ---- the pages
 
@@ -230,194 +175,6 @@ def test_a_roster_is_read_as_spreadsheets_save_it(tmp_path: Path, encoding: str)
     assert (entry.group, entry.slug, entry.members) == ("Équipe 1", "quipe-1", ("a@x.fr", "b@x.fr"))
 
 
-# ---- Moodle
-
-
-def worksheet(folder: Path, language: str, *rows: list[str], mark: str = "") -> Path:
-    """As mod/assign/gradingtable.php writes it."""
-    path = folder / "Notes.csv"
-    path.write_bytes(mark.encode() + csvtext.written([moodle.HEADERS[language].columns, *rows]))
-    return path
-
-
-def moodle_takes(content: bytes, language: str, decimal: str) -> dict[str, tuple[float | None, str]]:
-    """What importgradeslib.php makes of a file: identifier -> grade (None is skipped) and comment."""
-    rows = list(csv.reader(io.StringIO(content.decode("utf-8"))))
-    names = moodle.HEADERS[language]
-    columns = {name: rows[0].index(name) for name in (names.identifier, names.grade, names.modified)}
-    feedback = rows[0].index(names.feedback)
-    assert feedback > 0, "Moodle takes no feedback from the first column"
-    taken = {}
-    for row in rows[1:]:
-        unique = re.fullmatch(r"Participant ?(\d+)", row[columns[names.identifier]])
-        assert unique is not None
-        mark = row[columns[names.grade]].replace(decimal, ".")
-        taken[unique[1]] = (float(mark) if mark else None, row[feedback])
-    return taken
-
-
-def test_moodles_columns_are_the_documented_ones() -> None:
-    assert moodle.HEADERS["en"].columns == (
-        "Identifier", "Full name", "Email address", "Status", "Grade", "Maximum grade",
-        "Grade can be changed", "Last modified (grade)", "Feedback comments",
-    )  # fmt: skip
-    assert moodle.HEADERS["fr"].columns == (
-        "Identifiant", "Nom complet", "Adresse de courriel", "Statut", "Note", "Note maximale",
-        "La note peut être modifiée", "Dernière modification (note)", "Feedback par commentaires",
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(("language", "decimal", "space"), [("en", ".", " "), ("fr", ",", "")])
-def test_moodles_worksheet_is_filled_in_and_otherwise_as_it_was(
-    tmp_path: Path, members: list[classroom.Member], language: str, decimal: str, space: str
-) -> None:
-    maximum = f"20{decimal}00"
-    rows = [
-        [
-            f"Participant{space}{n}",
-            f"Étudiant {n}",
-            f"student{n:03d}a@example.org",
-            "-",
-            "",
-            maximum,
-            "Oui",
-            "-",
-            "",
-        ]
-        for n in (1, 2, 3)
-    ]
-    rows.append(
-        [
-            f"Participant{space}9",
-            FORMULA,
-            "nobody@example.org",
-            "-",
-            f"7{decimal}00",
-            maximum,
-            "Oui",
-            "x",
-            "kept",
-        ]
-    )
-    given = worksheet(tmp_path, language, *rows, mark="\ufeff")
-    sheet = moodle.filled(given, members)
-    taken = moodle_takes(sheet.content, language, decimal)
-    by_name = {each.name: each for each in members}
-    for n in (1, 2, 3):
-        points = by_name[f"Group {n:02d}"].grade
-        assert points is not None
-        final = None if points.final is None else float(points.final)
-        assert taken[str(n)][0] == final, "a grade that is not final stays empty: Moodle leaves it as it is"
-        assert ("NAT VM" if language == "en" else "VM en mode NAT") in taken[str(n)][1]
-    assert taken["9"] == (7.0, "kept")
-    assert "Participant" in sheet.notes[0]
-    assert "'=HYPERLINK" in sheet.content.decode()
-    assert sheet.content.decode().count("\r\n") == 5
-
-
-def test_moodles_worksheet_goes_by_group_too(tmp_path: Path, members: list[classroom.Member]) -> None:
-    path = tmp_path / "w.csv"
-    path.write_text(
-        "Identifier,Full name,Group,Grade,Maximum grade,Last modified (grade),Feedback comments\n"
-        "Participant 5,A B,group 02,,20.00,-,\n"
-    )
-    (row,) = csv.DictReader(io.StringIO(moodle.filled(path, members).content.decode()))
-    assert "Docker" in row["Feedback comments"]
-
-
-@pytest.mark.parametrize("language", ["en", "fr"])
-def test_a_worksheet_is_made_of_the_rosters_identifiers(tmp_path: Path, language: str) -> None:
-    record(tmp_path / "a", Group("A", 2))
-    record(tmp_path / "b", Group("B", 4, ("not entered",)))
-    path = tmp_path / "roster.csv"
-    path.write_text(
-        "group,members,moodle\nA,x@y.org z@y.org,Participant 11;Participant 12\nB,,Participant 13\n"
-    )
-    found = classroom.gather([tmp_path], rubric.load(), roster.load(path))
-    taken = moodle_takes(moodle.made(found, language).content, language, "." if language == "en" else ",")
-    assert {key: mark for key, (mark, _) in taken.items()} == {"11": 20.0, "12": 20.0, "13": None}
-    assert ("open, for the instructor" if language == "en" else "en suspens") in taken["13"][1]
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("Name,Grade\nA,1\n", "line 1: neither Identifier nor Identifiant is a column"),
-        ("Identifier,Grade\nParticipant 1,\n", "line 1: no column Last modified (grade)"),
-        ("Identifier,Grade,Last modified (grade)\n=1+1,,-\n", "line 2: '=1+1' is no identifier"),
-        (
-            "Identifier,Email address,Grade,Maximum grade,Last modified (grade)\n"
-            "Participant 1,student010a@example.org,,100.00,-\n",
-            "Maximum grade is 100.00, the rubric's is 20",
-        ),
-    ],
-)
-def test_a_wrong_worksheet_is_refused(
-    tmp_path: Path, members: list[classroom.Member], content: str, said: str
-) -> None:
-    final = next(each for each in members if each.grade and each.grade.final is not None)
-    assert final.entry is not None
-    path = tmp_path / "w.csv"
-    path.write_text(content.replace("student010a@example.org", final.entry.members[0]))
-    with pytest.raises(csvtext.TableError) as caught:
-        moodle.filled(path, members)
-    assert said in str(caught.value)
-
-
-# ---- Gradescope, JUnit
-
-_RESULTS = {"score", "execution_time", "output", "output_format", "test_output_format", "test_name_format",
-            "visibility", "stdout_visibility", "extra_data", "tests", "leaderboard"}  # fmt: skip
-_TEST = {"score", "max_score", "status", "name", "name_format", "number", "output", "output_format", "tags",
-         "visibility", "extra_data"}  # fmt: skip
-_VISIBILITY = {"hidden", "after_due_date", "after_published", "visible"}
-
-
-def gradescope_takes(results: dict[str, Any]) -> None:
-    """The format of https://gradescope-autograders.readthedocs.io/en/latest/specs/."""
-    assert set(results) <= _RESULTS
-    assert isinstance(results["score"], float)
-    assert isinstance(results["execution_time"], int)
-    assert results["visibility"] in _VISIBILITY
-    assert results["stdout_visibility"] in _VISIBILITY
-    assert results["output_format"] in {"text", "html", "simple_format", "md", "ansi"}
-    for test in results["tests"]:
-        assert set(test) <= _TEST
-        assert 0 <= test["score"] <= test["max_score"]
-        assert test.get("status", "passed") in {"passed", "failed"}
-        assert test["visibility"] in _VISIBILITY
-        assert all(isinstance(test[key], str) for key in ("name", "number", "output"))
-        assert all(isinstance(each, str) for each in test["tags"])
-    assert results["score"] == pytest.approx(sum(test["score"] for test in results["tests"]))
-
-
-def test_gradescopes_results_keep_its_format(written: Path, members: list[classroom.Member]) -> None:
-    for member in members:
-        results = json.loads((written / "gradescope" / f"{member.slug}.json").read_text())
-        gradescope_takes(results)
-        assert member.grade is not None
-        open_ = float(member.grade.sum("open"))
-        assert (results["visibility"] == "hidden") == bool(open_)
-        assert results["extra_data"]["open_points"] == open_
-        assert bool(open_) == ("the instructor decides" in results["output"])
-        assert not any("status" in test for test in results["tests"] if "open, for the" in test["output"])
-
-
-def test_junit_tells_fail_unproven_and_not_run_apart(written: Path, members: list[classroom.Member]) -> None:
-    root = ET.parse(written / "junit.xml").getroot()
-    suites = {each.get("name"): each for each in root}
-    for member in members:
-        suite = suites[member.name]
-        verdicts = list(member.verdicts.values())
-        assert int(suite.get("tests", "")) == len(verdicts)
-        assert (
-            int(suite.get("failures", "")) == verdicts.count("fail") == len(suite.findall("testcase/failure"))
-        )
-        assert (
-            int(suite.get("errors", "")) == verdicts.count("unproven") == len(suite.findall("testcase/error"))
-        )
-
-
 # ---- hostile input
 
 
@@ -490,52 +247,3 @@ def test_a_claim_id_of_a_foreign_run_file_is_harmless_too(tmp_path: Path) -> Non
         [classroom.Member(EVIL, "x", verdicts={EVIL: "fail"}, reasons={EVIL: EVIL})], {}
     )
     gradescope_takes(gradescope.results(run, grade(run, rubric.load()), load_claims()))
-
-
-# ---- over time
-
-
-def test_two_runs_are_compared_claim_by_claim(tmp_path: Path) -> None:
-    before = read(record(tmp_path / "a", Group("x", 6, ("no route", "commit late"))))
-    after = read(record(tmp_path / "b", Group("x", 6, ("no route", "cloud down"))))
-    del before["claims"]["API-02"]
-    changes = {each.claim: each.kind for each in history.compare(before, after)}
-    assert changes.pop("API-02") == "new"
-    assert changes == {
-        "CT-12": "mended", "CT-14": "mended",
-        **dict.fromkeys(("OP-01", "OP-02", "OP-03", "OP-04", "OP-05", "API-01", "API-03"), "no longer told"),
-    }  # fmt: skip
-    reverse = {each.claim: each.kind for each in history.compare(after, before)}
-    assert reverse["CT-12"] == "broken"
-    assert reverse["OP-01"] == "told again"
-    assert reverse["API-02"] == "gone"
-    assert next(iter(reverse.values())) == "broken", "what broke comes first"
-
-
-def test_the_trend_names_what_flaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nights(tmp_path, 9)
-    (tmp_path / "20991231-000000-aaaaa").mkdir()
-    (tmp_path / "20991231-000000-aaaaa" / "run.json").write_text("{")
-    (tmp_path / "latest").symlink_to(next(tmp_path.glob("2026*")).name)
-    assert command_line.main(["trend", str(tmp_path), "-n", "7"]) == 0
-    said = capsys.readouterr()
-    assert re.search(r"flaps: OS-07 [+x]+x[+x]* ", said.out)
-    assert "flaps: CT-12" not in said.out, "what breaks once and stays broken does not flap"
-    assert "left out: " in said.err
-    page = (tmp_path / "trend.html").read_text()
-    assert "the last 6 runs" in page
-    assert command_line.main(["trend", str(tmp_path / "nothing")]) == 2
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "flaps"),
-    [
-        (("pass", "fail", "pass"), True),
-        (("pass", "pass", "fail", "fail"), False),
-        (("pass", "unproven", "pass"), False),
-        (("fail", "unproven", "pass", "absent", "fail"), True),
-        ((None, "skip"), False),
-    ],
-)
-def test_flapping_is_two_turns(verdicts: tuple[str | None, ...], flaps: bool) -> None:
-    assert history.Series("OS-07", "", verdicts).flaps is flaps
