@@ -236,7 +236,7 @@ class _Picture:
             f'width="{self.width:.0f}" height="{self.height:.0f}" fill="currentColor">',
             f'<title id="lp-t-{mark}">Network topology</title>',
             f'<desc id="lp-d-{mark}">{escape(words)}</desc>',
-            _STYLE,
+            f"<style>{STYLE}</style>",
         ]
         if not self.networks and not self.items:
             parts.append(f'<text x="{_MARGIN}" y="30">Nothing there: no network, router or server.</text>')
@@ -303,8 +303,7 @@ class _Picture:
         return "".join(parts)
 
 
-_STYLE = (
-    "<style>"
+STYLE = (
     ".lp-topology:root{color-scheme:light dark;color:CanvasText}"
     ".lp-topology text{font-family:system-ui,'DejaVu Sans',Helvetica,Arial,sans-serif}"
     ".lp-topology .lp-n{font-size:14px;font-weight:600}"
@@ -314,7 +313,6 @@ _STYLE = (
     ".lp-topology .lp-ill{stroke:#cf222e;stroke-width:2.5;stroke-dasharray:6 3}"
     ".lp-topology .lp-dot{fill:Canvas;stroke-width:2}"
     ".lp-topology .lp-halo{stroke:Canvas;stroke-width:9}"
-    "</style>"
 )
 
 

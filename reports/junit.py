@@ -1,12 +1,19 @@
-"""Completes pytest's JUnit XML: why a check errored, which pytest words as a failure of its set-up."""
+"""JUnit XML: pytest's, completed with why a check errored, and that of a class of groups."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from reports.claims import Claim
 from reports.runfile import Verdict, write_whole
+from reports.text import one_line
+
+if TYPE_CHECKING:
+    from reports.classroom import Member
 
 
 def tell_apart(path: Path) -> None:
@@ -37,3 +44,38 @@ def tell_apart(path: Path) -> None:
     content = BytesIO()
     tree.write(content, encoding="utf-8", xml_declaration=True)
     write_whole(path, content.getvalue())
+
+
+def of_class(members: Sequence[Member], claims: Mapping[str, Claim]) -> bytes:
+    """JUnit XML of a class: a suite per group, a case per claim; unproven is an error, not run is skipped."""
+    root = ET.Element("testsuites", name="Labproof")
+    for member in members:
+        suite = ET.SubElement(root, "testsuite", name=_text(member.name))
+        counts = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+        for claim_id, verdict in member.verdicts.items():
+            claim = claims.get(claim_id)
+            name = f"{claim_id} {claim.text}" if claim else claim_id
+            case = ET.SubElement(suite, "testcase", classname=_text(member.slug), name=_text(name))
+            counts["tests"] += 1
+            kind = {Verdict.FAIL: "failure", Verdict.UNPROVEN: "error", Verdict.PASS: ""}.get(
+                Verdict(verdict) if verdict else Verdict.SKIP, "skipped"
+            )
+            if kind:
+                said = _text(member.reasons.get(claim_id, "") or (verdict or "not run"))
+                ET.SubElement(case, kind, message=said, type=str(verdict or "not run"))
+                counts[kind + "s" if kind != "skipped" else kind] += 1
+        if member.problem:
+            case = ET.SubElement(suite, "testcase", classname=_text(member.slug), name="run")
+            ET.SubElement(case, "error", message=_text(member.problem), type="no run")
+            counts["tests"] += 1
+            counts["errors"] += 1
+        for name, count in counts.items():
+            suite.set(name, str(count))
+    ET.indent(root)
+    content = BytesIO()
+    ET.ElementTree(root).write(content, encoding="utf-8", xml_declaration=True)
+    return content.getvalue()
+
+
+def _text(words: str) -> str:
+    return one_line(words, 500)

@@ -1,0 +1,35 @@
+"""What several modules of tests share: a class of recorded runs, made once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from reports import classroom, handing, roster, rubric
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs of twelve groups and their roster; the first one's newest run fails."""
+    from tests.recorded_runs import Group, class_of, record
+
+    folder = tmp_path_factory.mktemp("course")
+    class_of(folder, 12)
+    later = datetime.fromisoformat("2026-12-01T08:00:00+01:00")
+    record(folder / "group-01" / "runs", Group("Group 01", 1, ("no route",)), later)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def members(course: Path) -> list[classroom.Member]:
+    return classroom.gather([course], rubric.load(), roster.load(course / "roster.csv"))
+
+
+@pytest.fixture(scope="session")
+def written(members: list[classroom.Member], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that the class yields."""
+    folder = tmp_path_factory.mktemp("written")
+    handing.write_class(folder, members, rubric.load(), say=lambda line: None)
+    return folder
