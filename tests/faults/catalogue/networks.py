@@ -142,7 +142,7 @@ def back_linked_to_the_first_router(world: World) -> Iterator[None]:
 
 @fault(
     "second-router-down", "The second router was set administratively down", NETWORKS,
-    red="TOP-05", open_=f"{BEYOND} TOP-01", words="RT2",
+    red="TOP-05", open_=BEYOND, words="RT2",
 )  # fmt: skip
 def second_router_down(world: World) -> Iterator[None]:
     router = world.standing("two-networks").deployment.routers["RT2"].id
