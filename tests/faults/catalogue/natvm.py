@@ -40,10 +40,6 @@ plugged(
     "guests-sshd-down", "The guest's SSH server is down", NAT,
     red="NAT-08 NAT-11", open_=f"{BY_RULE} NAT-07", words=HUNG_UP, everyday=True, control="greeting",
 )  # fmt: skip
-plugged(
-    "vm-killed", "The VM's process was killed", NAT,
-    open_=f"{BY_RULE} NAT-03 NAT-04 NAT-05 NAT-06 NAT-07", words="natvm", everyday=True, control="command",
-)  # fmt: skip
 
 
 @fault(
@@ -115,3 +111,10 @@ def desktop_is_not_writable(world: World) -> Iterator[None]:
     )
     yield
     world.guest(guest, "sudo chown $(id -u) ~/Desktop")
+
+
+# the last: the VM is made anew by who looks next
+plugged(
+    "vm-killed", "The VM's process was killed", NAT,
+    open_=f"{BY_RULE} NAT-03 NAT-04 NAT-05 NAT-06 NAT-07", words="natvm", everyday=True, control="command",
+)  # fmt: skip
