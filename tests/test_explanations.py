@@ -92,7 +92,11 @@ def test_a_diagnosis_gets_its_explanation_and_no_verdict_turns(
         "no explanation could be made: KeyError: 'router'",
         "no explanation could be made within 0.2 s",
     ]
-    assert checks["test_fails"]["reason"] == "1 of 1 not reached that should be:"
+    told = "1 of 1 not reached that should be: blamed: tcp 127.0.0.1 of 2, acts False"
+    assert checks["test_fails"]["reason"] == told, (
+        "in one line there is nothing after the colon but the cause"
+    )
+    assert checks["test_unproven"]["reason"] == "the API was down"
     assert checks["test_unproven"]["diagnosis"][1] == "blamed: none of 0, acts True"
     assert "explainer" in checks["test_fails"]["where"], "what was looked at for it is evidence"
     assert checks["test_passes"]["diagnosis"] == checks["test_skips"]["diagnosis"] == []
