@@ -1,7 +1,7 @@
 # make conformance   builds what is missing, starts the embedded lab, runs the suites, prints the report's path
 # make test          the project's own checks and tests, the embedded lab included
 # make detection     puts every fault of the catalogue into the embedded lab, and scores what the suites say of it
-# make browser-tests the reports looked at in headless Chromium (needs chromium and npm)
+# make browser-tests the reports looked at in headless Chromium
 # LAB=cloud          the same on somebody's OpenStack (labs/cloud.toml), without root and without the embedded lab
 LAB ?= box
 PYTEST_ARGS ?=
@@ -52,7 +52,7 @@ detection: setup
 	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m tests.faults $(FAULTS)
 
 # the reports in headless Chromium: accessibility, load time, keyboard, pictures of them
-browser-tests: setup
+browser-tests: .venv/.done
 	@tests/browser/run reports/out/browser
 
 bench: setup

@@ -120,13 +120,17 @@ def _attachable(entries: Sequence[roster.Entry]) -> None:
 
 def _tell(folder: Path, ended: Sequence[Ended], options: argparse.Namespace, rules: rubric.Rubric) -> int:
     """Writes the class's pages from all that the folder has, and names the groups that could not be examined."""
-    members = gather([folder], rules, roster.load(options.roster))
-    handing.write_class(
-        folder / "class", members, rules, lang=options.lang, worksheet=options.worksheet, say=_say
-    )
     bad = [each for each in ended if not each.well]
     for each in bad:
         _error(f"{each.group}: {each.status}: {each.reason}")
+    try:
+        members = gather([folder], rules, roster.load(options.roster))
+    except ClassError:
+        _error("no group has a run: there is nothing to grade")
+        return 1
+    handing.write_class(
+        folder / "class", members, rules, lang=options.lang, worksheet=options.worksheet, say=_say
+    )
     return 1 if bad else 0
 
 

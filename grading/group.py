@@ -71,6 +71,7 @@ class Turn:
         self.folder = folder / entry.slug
         self.runs = self.folder / "runs"
         self.words = [str(word) for word in command(entry, self.runs)]
+        self._before: set[Path] = set()
         content = entry.submission.read_bytes() if entry.submission else b""
         self.work = hashlib.sha256("\0".join(self.words).encode() + b"\0" + content).hexdigest()[:16]
 
@@ -103,15 +104,15 @@ class Turn:
                     reason="a process of an earlier run still examines it; it is left to end",
                 )
             (self.folder / "state.json").unlink(missing_ok=True)
-            began, clock = time.time(), time.monotonic()
-            ended = await self._run(lock, limit, began, clock)
+            self._before = set(self._run_files())
+            ended = await self._run(lock, limit)
             state = json.dumps(asdict(ended), ensure_ascii=False, indent=1) + "\n"
             write_whole(self.folder / "state.json", state.encode("utf-8", "backslashreplace"))
             return ended
 
     def so_far(self) -> dict[str, int]:
         """Verdicts of the run that goes on, and the checks ``planned``."""
-        path = self._newest(0)
+        path = self._newest()
         if path is None:
             return {}
         with suppress(OSError), path.open("rb") as stream:
@@ -124,7 +125,9 @@ class Turn:
             }
         return {}
 
-    async def _run(self, lock: IO[str], limit: float, began: float, clock: float) -> Ended:
+    async def _run(self, lock: IO[str], limit: float) -> Ended:
+        clock = time.monotonic()
+
         def ended(status: str, reason: str = "", **more: Any) -> Ended:
             seconds = round(time.monotonic() - clock, 1)
             return Ended(self.entry.group, status, self.work, reason=reason, seconds=seconds, **more)
@@ -153,10 +156,10 @@ class Turn:
             last = await asyncio.shield(output)
         if timed_out:
             return ended("timed out", f"took more than {limit / 60:g} minutes and was interrupted")
-        return self._judge(process.returncode, last, began, ended)
+        return self._judge(process.returncode, last, ended)
 
-    def _judge(self, status: int | None, last: str, began: float, ended: Callable[..., Ended]) -> Ended:
-        path = self._newest(began)
+    def _judge(self, status: int | None, last: str, ended: Callable[..., Ended]) -> Ended:
+        path = self._newest()
         if path is None:
             return ended("broken", f"exit status {status} and no run file: {last or 'it printed nothing'}")
         try:
@@ -168,18 +171,17 @@ class Turn:
             return ended("broken", f"exit status {status} before the run's end: {last}", **found)
         return ended("ended", **found)
 
-    def _newest(self, since: float) -> Path | None:
-        """The newest run file written since; links such as ``latest`` left aside."""
-        found = [each for each in self.runs.glob("*/run.json") if not each.parent.is_symlink()]
-        dated = []
-        for path in found:
-            with suppress(OSError):
-                dated.append((path.stat().st_mtime, path))
-        newest = max(dated, default=None)
-        return newest[1] if newest and newest[0] >= since - 1 else None
+    def _run_files(self) -> list[Path]:
+        """Links such as ``latest`` left aside; by name, which begins with the time."""
+        return sorted(each for each in self.runs.glob("*/run.json") if not each.parent.is_symlink())
+
+    def _newest(self) -> Path | None:
+        """The run file that this turn has made."""
+        made = [each for each in self._run_files() if each not in self._before]
+        return made[-1] if made else None
 
     async def _keep(self, process: asyncio.subprocess.Process) -> str:
-        """Keeps what the process prints, to a limit; returns the last line that says something."""
+        """Keeps what the process prints, to a limit; returns the last line that tells of an error, or just the last."""
         assert process.stdout is not None
         kept, tail = 0, b""
         with (self.folder / "output.log").open("wb") as stream:
@@ -189,7 +191,8 @@ class Turn:
                 kept = min(kept + len(chunk), OUTPUT_KEPT)
                 tail = (tail + chunk)[-4_096:]
         lines = [line.strip() for line in plain(tail.decode("utf-8", "replace")).splitlines() if line.strip()]
-        return one_line(lines[-1]) if lines else ""
+        telling = [line for line in lines if "error" in line.lower()] or lines
+        return one_line(telling[-1]) if telling else ""
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -165,7 +165,9 @@ def _map(members: Sequence[Member], claims: dict[str, Claim]) -> str:
         f'<section class="lp-mapped"><h2 id="lp-map">{title}</h2><p class="lp-soft">{key}. {hint}</p>'
         f'<form class="lp-filters" hidden><label>{find} <input type="search" data-find autocomplete="off"></label>'
         f'<p class="lp-count" role="status"></p></form>'
-        f'<div class="lp-scroll" role="region" aria-labelledby="lp-map" tabindex="0"><table class="lp-map"><thead>'
+        f'<div class="lp-scroll" role="region" aria-labelledby="lp-map" tabindex="0">'
+        f'<table class="lp-map" style="--claims:{len(ids)}">'
+        f'<colgroup><col class="lp-of-name"><col class="lp-of-sum"><col span="{len(ids)}"></colgroup><thead>'
         f'<tr><td></td><td></td>{over}</tr><tr class="lp-names"><th scope="col">{both("Group", "Groupe")}</th>'
         f'<th scope="col">{grade}</th>{names}</tr></thead><tbody>{rows}</tbody></table></div></section>'
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -93,7 +94,8 @@ def gather(sources: Sequence[Path], rubric: Rubric, roster: Sequence[Entry] | No
     """
     found = {slug(group) or "group": (group, paths) for group, paths in find(sources).items()}
     if roster is None:
-        work: list[_Work] = [(group, key, paths, None) for key, (group, paths) in sorted(found.items())]
+        work: list[_Work] = [(group, key, paths, None) for key, (group, paths) in found.items()]
+        work.sort(key=lambda each: _natural(each[1]))
     else:
         work = [(each.group, each.slug, found.get(each.slug, ("", []))[1], each) for each in roster]
         if not any(paths for _, _, paths, _ in work):
@@ -103,6 +105,11 @@ def gather(sources: Sequence[Path], rubric: Rubric, roster: Sequence[Entry] | No
         return [make(each) for each in work]
     with ProcessPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
         return list(pool.map(make, work, chunksize=4))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Group 2 before group 10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name[:80])]
 
 
 def _member(rubric: Rubric, work: _Work) -> Member:

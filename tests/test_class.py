@@ -115,6 +115,13 @@ def test_every_claim_has_a_french_wording() -> None:
     assert claim_words("NAT-03", "worded otherwise then") == "worded otherwise then"
 
 
+def test_without_a_roster_groups_stand_as_people_count(tmp_path: Path) -> None:
+    for number in (10, 9, 100):
+        record(tmp_path / f"group-{number}", Group("x", number))
+    found = classroom.gather([tmp_path], rubric.load())
+    assert [each.name for each in found] == ["group-9", "group-10", "group-100"]
+
+
 # ---- a class that is not whole
 
 

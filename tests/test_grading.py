@@ -38,7 +38,7 @@ if cloud.startswith("slow"):
     (runs.parent / "began").write_text(str(time.monotonic()))
     time.sleep(1)
     (runs.parent / "ended").write_text(str(time.monotonic()))
-number = sum(map(ord, cloud))
+number = sum(map(ord, cloud)) + 2 * len(list(runs.glob("*")))  # another run each time
 record(runs, Group(cloud, number, ("no route",) if number % 2 else (), 5 if cloud == "killed" else None))
 sys.exit(1 if number % 2 else 0)
 """
@@ -204,6 +204,20 @@ def alive(examiner: Path, cloud: str) -> list[int]:
         if str(examiner).encode() in words and cloud.encode() in words:
             found.append(int(each.parent.name))
     return found
+
+
+def test_where_every_group_breaks_each_reason_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roster(tmp_path, "alpha", "beta")
+    code = "print('usage: x'); print('x: error: no such option'); print('  rootdir: y'); raise SystemExit(4)"
+    words = [str(tmp_path / "course.csv"), "-o", str(tmp_path / "out")]
+    assert command_line.main(words, lambda entry, runs: [sys.executable, "-c", code]) == 1
+    said = capsys.readouterr().err
+    assert "Group alpha: broken: exit status 4 and no run file: x: error: no such option" in said
+    assert "there is nothing to grade" in said
+    assert command_line.main(words, lambda entry, runs: ["/no/such/program"]) == 1
+    assert "/no/such/program: cannot be run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
