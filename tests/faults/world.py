@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +119,49 @@ class World:
         )
         assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
         return done.stdout
+
+    @contextmanager
+    def changed(self, host: Host, command: str, undo: str, *arguments: object) -> Iterator[None]:
+        """Runs a command in a guest, and at the end another that undoes it; both take the same arguments."""
+        self.guest(host, command, *arguments)
+        try:
+            yield
+        finally:
+            self.guest(host, undo, *arguments)
+
+    @contextmanager
+    def dropped(self, netns: str, *rule: str) -> Iterator[None]:
+        """Has packets dropped without an answer in one of the networks; ``rule`` is iptables', with its chain."""
+        self.inside("iptables", "-w", "-I", *rule, "-j", "DROP", netns=netns)
+        try:
+            yield
+        finally:
+            self.inside("iptables", "-w", "-D", *rule, "-j", "DROP", netns=netns)
+
+    @contextmanager
+    def stopped(self, topology: str, host: str) -> Iterator[None]:
+        """Stops a server; at the end it runs again and can be entered."""
+        compute, server = self.cloud.api.compute, self.standing(topology).deployment.hosts[host].server_id
+        compute.stop_server(server)
+        compute.wait_for_server(compute.get_server(server), status="SHUTOFF", wait=120, interval=0.5)
+        try:
+            yield
+        finally:
+            compute.start_server(server)
+            compute.wait_for_server(compute.get_server(server), wait=120, interval=0.5)
+            self.refresh()
+            self.standing(topology).hosts[host].wait_ready(180)
+
+    @contextmanager
+    def switched_off(self, update: Callable[..., Any], id_: str, way: Probe) -> Iterator[None]:
+        """Sets a port or a router administratively down; ``way`` leads through it."""
+        update(id_, admin_state_up=False)
+        try:
+            self.has_effect(way, reached=False)
+            yield
+        finally:
+            update(id_, admin_state_up=True)
+        self.has_effect(way, reached=True)
 
     def has_effect(self, probe: Probe, *, reached: bool, within: float = TAKES_EFFECT) -> None:
         """Waits until what was changed is carried out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.faults.catalogue.one_vm import IGNORE
 from tests.faults.fault import fault, plugged
 from tests.faults.scopes import COMMITTED, CONTAINER, PUBLISHED
 from tests.faults.world import World
@@ -48,10 +49,9 @@ plugged(
     red="CT-02", words="is let in",
 )  # fmt: skip
 def socket_open_to_all(world: World) -> Iterator[None]:
-    guest = world.machine().host
-    world.guest(guest, "sudo chmod 666 /var/run/docker.sock")
-    yield
-    world.guest(guest, "sudo chmod 660 /var/run/docker.sock")
+    socket = "/var/run/docker.sock"
+    with world.changed(world.machine().host, f"sudo chmod 666 {socket}", f"sudo chmod 660 {socket}"):
+        yield
 
 
 @fault(
@@ -69,10 +69,9 @@ def base_image_missing(world: World) -> Iterator[None]:
     red="CT-03", words="172.17.0.3",
 )  # fmt: skip
 def another_container_was_first(world: World) -> Iterator[None]:
-    guest = world.machine().host
-    world.guest(guest, "docker run -d --name first %s sleep 3600", world.lab.base_image)
-    yield
-    world.guest(guest, "docker rm -f first")
+    start = f"docker run -d --name first {world.lab.base_image} sleep 3600"
+    with world.changed(world.machine().host, start, "docker rm -f first"):
+        yield
 
 
 @fault(
@@ -80,17 +79,18 @@ def another_container_was_first(world: World) -> Iterator[None]:
     red="CT-01 CT-04 CT-05 CT-06", open_="CT-03", words="docker0 does not have",
 )  # fmt: skip
 def bridge_without_its_address(world: World) -> Iterator[None]:
-    guest = world.machine().host
-    world.guest(guest, "sudo ip address del 172.17.0.1/16 dev docker0")
-    yield
-    world.guest(guest, "sudo ip address add 172.17.0.1/16 brd + dev docker0")
+    address = "172.17.0.1/16"
+    take, give = (
+        f"sudo ip address del {address} dev docker0",
+        f"sudo ip address add {address} brd + dev docker0",
+    )
+    with world.changed(world.machine().host, take, give):
+        yield
 
 
 @fault(
     "vm-drops-ping", "A firewall in the VM drops ping", CONTAINER, red="CT-05", words="nothing came back",
 )  # fmt: skip
 def vm_drops_ping(world: World) -> Iterator[None]:
-    guest = world.machine().host
-    world.guest(guest, "sudo sysctl -qw net.ipv4.icmp_echo_ignore_all=1")
-    yield
-    world.guest(guest, "sudo sysctl -qw net.ipv4.icmp_echo_ignore_all=0")
+    with world.changed(world.machine().host, f"{IGNORE}=1", f"{IGNORE}=0"):
+        yield

@@ -60,10 +60,8 @@ def guest_without_default_route(world: World) -> Iterator[None]:
     red="NAT-05", open_="NAT-03 NAT-06 NAT-07", words="198.51.100.8",
 )  # fmt: skip
 def guest_drops_its_answers(world: World) -> Iterator[None]:
-    rule = ("OUTPUT", "-d", str(world.lab.outside), "-p", "icmp", "-j", "DROP")
-    world.inside("iptables", "-w", "-I", *rule, netns="desktop")
-    yield
-    world.inside("iptables", "-w", "-D", *rule, netns="desktop")
+    with world.dropped("desktop", "OUTPUT", "-d", str(world.lab.outside), "-p", "icmp"):
+        yield
 
 
 @fault(
@@ -90,13 +88,9 @@ def neighbour_reaches_the_address(world: World) -> Iterator[None]:
     "disk-full", "The guest's disk is full", NAT, red="NAT-10", words="No space left",
 )  # fmt: skip
 def disk_full(world: World) -> Iterator[None]:
-    guest = world.machine().host
-    world.guest(
-        guest,
-        "sudo sh -c 'fallocate -l $(df --output=avail -B1 / | tail -n 1) /full; cat /dev/zero > /full2; true'",
-    )
-    yield
-    world.guest(guest, "sudo rm -f /full /full2")
+    fill = "fallocate -l $(df --output=avail -B1 / | tail -n 1) /full; cat /dev/zero > /full2; true"
+    with world.changed(world.machine().host, f"sudo sh -c '{fill}'", "sudo rm -f /full /full2"):
+        yield
 
 
 @fault(

@@ -71,9 +71,9 @@ def route_to_the_wrong_network(world: World) -> Iterator[None]:
 )  # fmt: skip
 def second_gateway(world: World) -> Iterator[None]:
     calculator = world.standing("two-networks").hosts["calculator"]
-    world.guest(calculator, "sudo ip route add default via %s metric 500", SECOND_LEG)
-    yield
-    world.guest(calculator, "sudo ip route del default via %s metric 500", SECOND_LEG)
+    route = "default via %s metric 500"
+    with world.changed(calculator, f"sudo ip route add {route}", f"sudo ip route del {route}", SECOND_LEG):
+        yield
 
 
 @contextmanager
@@ -146,11 +146,8 @@ def back_linked_to_the_first_router(world: World) -> Iterator[None]:
 )  # fmt: skip
 def second_router_down(world: World) -> Iterator[None]:
     router = world.standing("two-networks").deployment.routers["RT2"].id
-    world.network.update_router(router, admin_state_up=False)
-    world.has_effect(_beyond(world), reached=False)
-    yield
-    world.network.update_router(router, admin_state_up=True)
-    world.has_effect(_beyond(world), reached=True)
+    with world.switched_off(world.network.update_router, router, _beyond(world)):
+        yield
 
 
 @fault(
@@ -182,17 +179,8 @@ def no_ping_between(world: World) -> Iterator[None]:
     red="TOP-01", open_=f"{BEYOND} TOP-05", words="SHUTOFF",
 )  # fmt: skip
 def service_vm_stopped(world: World) -> Iterator[None]:
-    compute, server = (
-        world.cloud.api.compute,
-        world.standing("two-networks").deployment.hosts["sum"].server_id,
-    )
-    compute.stop_server(server)
-    compute.wait_for_server(compute.get_server(server), status="SHUTOFF", wait=120, interval=0.5)
-    yield
-    compute.start_server(server)
-    compute.wait_for_server(compute.get_server(server), wait=120, interval=0.5)
-    world.refresh()
-    world.standing("two-networks").hosts["sum"].wait_ready(180)
+    with world.stopped("two-networks", "sum"):
+        yield
 
 
 @fault(
@@ -222,19 +210,6 @@ def same_address_twice(world: World) -> Iterator[None]:
 )  # fmt: skip
 def answers_dropped(world: World) -> Iterator[None]:
     router = f"qrouter-{world.standing('two-networks').deployment.routers['RT2'].id}"
-    rule = (
-        "FORWARD",
-        "-s",
-        BACK,
-        "-d",
-        "20.4.5.0/24",
-        "-p",
-        "icmp",
-        "--icmp-type",
-        "echo-reply",
-        "-j",
-        "DROP",
-    )
-    world.inside("iptables", "-w", "-I", *rule, netns=router)
-    yield
-    world.inside("iptables", "-w", "-D", *rule, netns=router)
+    answers = ("-s", BACK, "-d", "20.4.5.0/24", "-p", "icmp", "--icmp-type", "echo-reply")
+    with world.dropped(router, "FORWARD", *answers):
+        yield

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from probes.host import Host
 from probes.reach import Probe, ping, tcp
 from tests.faults.fault import fault
 from tests.faults.scopes import API, ONE_VM, RULES
@@ -13,12 +14,17 @@ from tests.faults.world import World
 
 SSH = 22
 INSIDE = "OS-02 OS-04 OS-08"
+IGNORE = "sudo sysctl -qw net.ipv4.icmp_echo_ignore_all"
 
 
 def _door(world: World) -> tuple[Probe, Probe]:
     """Ping and SSH at the floating IP of `vm`."""
     address = world.standing("operations").floating_ip("vm")
     return ping(world.desktop, address), tcp(world.desktop, address, SSH)
+
+
+def _vm(world: World) -> Host:
+    return world.standing("operations").hosts["vm"]
 
 
 def _group(world: World, topology: str, group: str) -> str:
@@ -67,14 +73,8 @@ def for_ssh(rule: Any) -> bool:
     red="OS-07 OS-11", open_=f"{INSIDE} OS-05", words="SHUTOFF", everyday=True,
 )  # fmt: skip
 def vm_stopped(world: World) -> Iterator[None]:
-    compute, server = world.cloud.api.compute, world.standing("operations").deployment.hosts["vm"].server_id
-    compute.stop_server(server)
-    compute.wait_for_server(compute.get_server(server), status="SHUTOFF", wait=120, interval=0.5)
-    yield
-    compute.start_server(server)
-    compute.wait_for_server(compute.get_server(server), wait=120, interval=0.5)
-    world.refresh()
-    world.standing("operations").hosts["vm"].wait_ready(180)
+    with world.stopped("operations", "vm"):
+        yield
 
 
 @fault(
@@ -193,10 +193,8 @@ def floating_ip_on_the_wrong_vm(world: World) -> Iterator[None]:
     open_=f"{INSIDE} OS-05", words="Connection refused", everyday=True, control="tcp",
 )  # fmt: skip
 def sshd_stopped(world: World) -> Iterator[None]:
-    vm = world.standing("operations").hosts["vm"]
-    world.guest(vm, "sudo service ssh stop")
-    yield
-    world.guest(vm, "sudo service ssh start")
+    with world.changed(_vm(world), "sudo service ssh stop", "sudo service ssh start"):
+        yield
 
 
 @fault(
@@ -204,10 +202,9 @@ def sshd_stopped(world: World) -> Iterator[None]:
     open_=INSIDE, words="Authentication failed",
 )  # fmt: skip
 def key_not_accepted(world: World) -> Iterator[None]:
-    vm = world.standing("operations").hosts["vm"]
-    world.guest(vm, "mv ~/.ssh/authorized_keys ~/.ssh/authorized_keys.away")
-    yield
-    world.guest(vm, "mv ~/.ssh/authorized_keys.away ~/.ssh/authorized_keys")
+    keys = "~/.ssh/authorized_keys"
+    with world.changed(_vm(world), f"mv {keys} {keys}.away", f"mv {keys}.away {keys}"):
+        yield
 
 
 @fault(
@@ -215,13 +212,9 @@ def key_not_accepted(world: World) -> Iterator[None]:
     red="OS-07", open_=f"{INSIDE} OS-05", words="router",
 )  # fmt: skip
 def router_down(world: World) -> Iterator[None]:
-    pinged, _ = _door(world)
     router = world.standing("operations").deployment.routers["RT1"].id
-    world.network.update_router(router, admin_state_up=False)
-    world.has_effect(pinged, reached=False)
-    yield
-    world.network.update_router(router, admin_state_up=True)
-    world.has_effect(pinged, reached=True)
+    with world.switched_off(world.network.update_router, router, _door(world)[0]):
+        yield
 
 
 @fault(
@@ -229,13 +222,9 @@ def router_down(world: World) -> Iterator[None]:
     red="OS-07", open_=f"{INSIDE} OS-05", words="port",
 )  # fmt: skip
 def port_down(world: World) -> Iterator[None]:
-    pinged, _ = _door(world)
     port = world.standing("operations").deployment.hosts["vm"].port_id
-    world.network.update_port(port, admin_state_up=False)
-    world.has_effect(pinged, reached=False)
-    yield
-    world.network.update_port(port, admin_state_up=True)
-    world.has_effect(pinged, reached=True)
+    with world.switched_off(world.network.update_port, port, _door(world)[0]):
+        yield
 
 
 @fault(
@@ -243,10 +232,8 @@ def port_down(world: World) -> Iterator[None]:
     red="OS-07", open_="OS-05", words="nothing came back",
 )  # fmt: skip
 def guest_drops_ping(world: World) -> Iterator[None]:
-    vm = world.standing("operations").hosts["vm"]
-    world.guest(vm, "sudo sysctl -qw net.ipv4.icmp_echo_ignore_all=1")
-    yield
-    world.guest(vm, "sudo sysctl -qw net.ipv4.icmp_echo_ignore_all=0")
+    with world.changed(_vm(world), f"{IGNORE}=1", f"{IGNORE}=0"):
+        yield
 
 
 @fault(
@@ -266,17 +253,15 @@ def mtu_too_small(world: World) -> Iterator[None]:
 )  # fmt: skip
 def outbound_dropped(world: World) -> Iterator[None]:
     router = f"qrouter-{world.standing('operations').deployment.routers['RT1'].id}"
-    rule = ("FORWARD", "-s", "10.5.7.0/24", "-d", str(world.lab.outside), "-j", "DROP")
-    world.inside("iptables", "-w", "-I", *rule, netns=router)
-    yield
-    world.inside("iptables", "-w", "-D", *rule, netns=router)
+    with world.dropped(router, "FORWARD", "-s", "10.5.7.0/24", "-d", str(world.lab.outside)):
+        yield
 
 
 @fault(
     "wrong-hostname", "The session is in a VM of another name", ONE_VM, red="OS-08", words="the host is called",
 )  # fmt: skip
 def wrong_hostname(world: World) -> Iterator[None]:
-    vm = world.standing("operations").hosts["vm"]
+    vm = _vm(world)
     name = vm.run("hostname").stdout.strip()
     world.guest(vm, "sudo hostname somebody-elses")
     yield

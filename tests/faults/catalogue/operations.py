@@ -29,6 +29,5 @@ def no_quota_to_resize(world: World) -> Iterator[None]:
 )  # fmt: skip
 def snapshot_too_late(world: World) -> Iterator[None]:
     vm = world.standing("operations").hosts["vm"]
-    world.guest(vm, "echo too early | sudo tee %s && sync", AFTER)
-    yield
-    world.guest(vm, "sudo rm -f %s", AFTER)
+    with world.changed(vm, "echo too early | sudo tee %s && sync", "sudo rm -f %s", AFTER):
+        yield
