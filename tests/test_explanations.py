@@ -21,8 +21,8 @@ from provision.deployment import DeployedHost
 from provision.mark import Mark
 from provision.paths.configuration import Configuration
 from provision.paths.matrix import Matrix
+from tests.inner_runs import ran
 from tests.paths_world import Break, floating, healthy, no_route, no_rules, server, topology
-from tests.test_verdicts import ran
 
 INNER = """
 from fixtures.explainers import Case
