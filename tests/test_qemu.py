@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
-import signal
 import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -24,7 +21,6 @@ from provision.natvm import Forwarding, VmSettings
 from provision.qemu import Qemu, last_lines
 from provision.qemu_disks import Document, Machine, Medium
 from provision.qemu_image import kind_of, read_uuid, set_uuid
-from provision.qmp import Monitor, MonitorError, MonitorGone
 from tests.natvm_contract import NatVmContract, boot_disk, refusal
 
 ROOT = Path(__file__).parents[1]
@@ -467,53 +463,3 @@ def test_kinds_of_failure(text: str, kind: str):
 def test_the_last_lines_of_a_console():
     assert last_lines("a\r\n\x1b[1;32mb\x1b[0m\n\n  c  \nd", 3) == "b | c | d"
     assert last_lines("\x1b[2J\r\n") == "(nothing on the console)"
-
-
-# --- the monitor ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def monitored(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A QEMU without a machine; its socket's name is longer than the address of one can be."""
-    folder = tmp_path / ("long" * 40)
-    folder.mkdir()
-    argv = ["qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none"]
-    process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", *argv, "-qmp", "unix:qmp,server=on,wait=off"], cwd=folder
-    )
-    end = time.monotonic() + 10
-    while True:
-        with contextlib.suppress(MonitorGone), Monitor(folder / "qmp"):
-            break
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    yield process, folder / "qmp"
-    process.kill()
-    process.wait()
-
-
-def test_the_monitor_answers(monitored: tuple[subprocess.Popen[bytes], Path]):
-    process, path = monitored
-    with Monitor(path) as monitor:
-        assert monitor.execute("query-status")["running"] is True
-        assert "unknown command" in monitor.human("no_such_command")
-        with pytest.raises(MonitorError, match="no-such-command has not been found"):
-            monitor.execute("no-such-command")
-        with pytest.raises(MonitorError, match="did not answer"):
-            Monitor(path, within=0.3)  # one session at a time
-        monitor.execute("quit")
-        process.wait(10)
-        with pytest.raises(MonitorGone):
-            monitor.execute("query-status")
-    with pytest.raises(MonitorGone):
-        Monitor(path)
-
-
-def test_a_stuck_qemu_does_not_hold_its_caller(monitored: tuple[subprocess.Popen[bytes], Path]):
-    process, path = monitored
-    with Monitor(path) as monitor:
-        process.send_signal(signal.SIGSTOP)
-        began = time.monotonic()
-        with pytest.raises(MonitorError, match="query-status"):
-            monitor.execute("query-status", within=0.3)
-        assert time.monotonic() - began < 2
