@@ -248,3 +248,13 @@ def test_the_suites_are_attached_to_the_group(tmp_path: Path) -> None:
     plain = suites()(Entry("A", "a", submission=submission), tmp_path)
     assert str(ROOT / "suites") in plain
     assert plain[plain.index("--attach") + 1] == str(submission)
+
+
+def test_suites_that_cannot_attach_are_said_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "course.csv"
+    written.write_text("group,cloud\nGroup 01,lab-01\n")
+    assert command_line.main([str(written), "-o", str(tmp_path / "out")]) == 2
+    assert "cannot attach yet" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
