@@ -369,17 +369,55 @@ def image() -> Path:
     return guest.ensure(lambda _: None)
 
 
-@pytest.mark.box
-def test_a_server_from_power_on_to_power_off(image: Path, tmp_path: Path) -> None:
-    disk = tmp_path / "disk.qcow2"
+def disk_of(image: Path, folder: Path) -> Path:
+    """A server's disk on the image."""
+    disk = folder / "disk.qcow2"
     base = ("-b", str(image / "root.qcow2"), "-F", "qcow2")
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *base, str(disk), "2G"], check=True)
-    key = paramiko.ECDSAKey.generate()
+    return disk
+
+
+def metadata_of(key: paramiko.PKey) -> bytes:
     public = f"{key.get_name()} {key.get_base64()} somebody\n"
+    document = {"uuid": INSTANCE, "hostname": "calculator.novalocal", "public_keys": {"mine": public}}
+    return json.dumps(document).encode()
+
+
+@pytest.mark.box
+def test_metadata_that_comes_late_still_opens_the_login(image: Path, tmp_path: Path) -> None:
+    """SSH opens without it, for who wants to see what is wrong; with it comes the key, to the same host."""
+    key, documents = paramiko.ECDSAKey.generate(), dict[str, bytes]()
+    with metadata_service(documents) as port:
+        machine = Machine(image, disk_of(image, tmp_path), tmp_path, port)
+        try:
+            end = time.monotonic() + 90
+            while True:
+                with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                    transport = paramiko.Transport(("127.0.0.1", machine.port))
+                    transport.start_client(timeout=20)
+                    break
+                assert time.monotonic() < end, machine.console.read_text()
+            early = transport.get_remote_server_key()
+            with pytest.raises(paramiko.AuthenticationException):
+                transport.auth_publickey(guest.LOGIN, key)
+            transport.close()
+            documents["/openstack/latest/meta_data.json"] = metadata_of(key)
+            console = machine.wait_ready(1)
+            assert early.get_base64() in console
+            with login(machine.port, key) as client:
+                opened = client.get_transport()
+                assert opened is not None
+                assert opened.get_remote_server_key() == early
+                assert told(client, "hostname") == "calculator"
+        finally:
+            machine.end()
+
+
+@pytest.mark.box
+def test_a_server_from_power_on_to_power_off(image: Path, tmp_path: Path) -> None:
+    disk, key = disk_of(image, tmp_path), paramiko.ECDSAKey.generate()
     documents = {
-        "/openstack/latest/meta_data.json": json.dumps(
-            {"uuid": INSTANCE, "hostname": "calculator.novalocal", "public_keys": {"mine": public}}
-        ).encode(),
+        "/openstack/latest/meta_data.json": metadata_of(key),
         "/openstack/latest/user_data": b"#!/bin/sh\necho once >> /root/user-data-ran\n",
     }
     with metadata_service(documents) as port:
