@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from fixtures.calculator import BY_OTHERS, EVERYWHERE
@@ -14,32 +16,66 @@ on_one_machine = pytest.mark.parametrize("app", [BY_OTHERS, "one_vm"], indirect=
 ASKED = {"sum": (41, 7, 48), "sub": (41, 7, 34), "mul": (41, 7, 287), "div": (861, 7, 123)}
 
 
+QUESTIONS = {
+    "sum": {"2 3": 5},
+    "sub": {"5 3": 2, "8 3": 5, "12 3": 9},
+    "mul": {"12 3": 36},
+    "div": {"15 5": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def asked(request, together):
+    """What the micro-services of an arrangement answer: those whose checks were selected, all asked at once."""
+    selected = {item.name for item in request.session.items}
+    made = {}
+
+    def of(app, arrangement):
+        if arrangement not in made:
+            made[arrangement] = together(
+                {
+                    name: partial(app.service_answers, app.beside(name), name, questions)
+                    for name, questions in QUESTIONS.items()
+                    if f"test_the_{name}_service_answers[{arrangement}]" in selected
+                }
+            )
+        return made[arrangement]
+
+    return of
+
+
+@pytest.fixture
+def answers(request, app, asked):
+    """``answers("sum")``: SumService answers what it is asked, from another VM where there is one."""
+    return lambda name: asked(app, request.node.callspec.id).result(name)
+
+
 @everywhere
 @pytest.mark.claim("APP-01")
-def test_the_sum_service_answers(app):
+def test_the_sum_service_answers(answers):
     """POST "2 3" to SumService, from another VM where there is one: 5."""
-    app.service_answers(app.beside("sum"), "sum", {"2 3": 5})
+    answers("sum")
 
 
 @everywhere
 @pytest.mark.claim("APP-02")
-def test_the_sub_service_answers(app):
+def test_the_sub_service_answers(answers):
     """POST to SubService: "5 3" is 2, "8 3" is 5, "12 3" is 9."""
-    app.service_answers(app.beside("sub"), "sub", {"5 3": 2, "8 3": 5, "12 3": 9})
+    answers("sub")
 
 
 @everywhere
 @pytest.mark.claim("APP-03")
-def test_the_mul_service_answers(app):
+def test_the_mul_service_answers(answers):
     """POST "12 3" to MulService: 36."""
-    app.service_answers(app.beside("mul"), "mul", {"12 3": 36})
+    answers("mul")
 
 
 @everywhere
 @pytest.mark.claim("APP-04")
-def test_the_div_service_answers(app):
+def test_the_div_service_answers(answers):
     """POST "15 5" to DivService: 3."""
-    app.service_answers(app.beside("div"), "div", {"15 5": 3})
+    answers("div")
 
 
 @everywhere
