@@ -77,11 +77,11 @@ def test_the_cloud_reports_what_was_asked_for(cloud: Cloud, two: Deployment) -> 
 def test_its_paths_are_configured_as_intended(cloud: Cloud, two: Deployment) -> None:
     configuration = read(cloud, TWO, two.mark)
     meant = intended(TWO, configuration)
-    assert configuration.networks[1:] == meant.networks[1:]
+    assert set(configuration.networks[1:]) == set(meant.networks[1:])
     assert {each.name: set(each.legs) for each in configuration.routers} == {
         each.name: set(each.legs) for each in meant.routers
     }
-    assert configuration.floating_ips == meant.floating_ips
+    assert {each for each in configuration.floating_ips if each.meant} == set(meant.floating_ips)
     cells = matrix(TWO, configuration)
     assert [(cell.source, cell.target, cell.why) for cell in cells.unlike] == []
 
@@ -238,11 +238,14 @@ def test_what_somebody_else_has_stays(cloud: Cloud, run: str) -> None:
 
 def test_a_step_that_fails_ends_the_rest_and_says_what_was_made(cloud: Cloud, run: str) -> None:
     """The address asked for is the cloud's own, so the floating IP fails when all else is made."""
-    host = replace(TWO.host("calculator"), floating_ip=IPv4Address("192.168.37.1"))
+    host = replace(TWO.host("calculator"), floating_ip=IPv4Address("192.168.37.1"), routes=())
+    front = tuple(network for network in TWO.networks if network.name != "back")
+    # one router alone: the server waits for every leg, the floating IP for its own
+    one = replace(TWO, networks=front, routers=TWO.routers[:1], hosts=(host,), services=())
     with pytest.raises(
         ProvisionError, match=r"topology two-networks: floating IP calculator: .*HTTP 4"
     ) as caught:
-        apply(cloud, replace(TWO, hosts=(host,), services=()), run, key_public=KEY)
+        apply(cloud, one, run, key_public=KEY)
     assert ("server", Mark(run, TWO.name).name("calculator")) in {item[:2] for item in caught.value.made}
     assert list(destroy(cloud, run)) == []
     assert not holdings(cloud, Mark(run))
