@@ -18,7 +18,7 @@ ANY = "0.0.0.0/0"
 
 
 @pytest.fixture(scope="module")
-def looks(looked, operations, desktop, outside):
+def looks(looked, operations, desktop, lab):
     """What the checks see of the one VM as it is meant to be."""
     # one without a floating IP cannot be entered: that is for the checks to tell that need it
     private, floating, vm = (
@@ -31,7 +31,7 @@ def looks(looked, operations, desktop, outside):
         route = command(desktop, "ip -4 route get %s", floating())
         found = re.search(r"src (\S+)", route.output)
         assert found, f"the desktop has no way to the cloud: {route}"
-        return reached(ping(vm(), found[1]), ping(vm(), outside))
+        return reached(ping(vm(), found[1]), ping(vm(), lab.outside))
 
     return looked(
         {
@@ -86,6 +86,7 @@ def test_each_rule_of_the_security_group_opens_and_closes_by_itself(operations, 
 
 
 @pytest.mark.claim("OS-04")
+@pytest.mark.usefixtures("outside")
 def test_with_the_router_the_vm_reaches_the_desktop_and_the_outside(seen):
     """VM -> desktop and VM -> outside: ping succeeds."""
     seen()
