@@ -1,13 +1,20 @@
-"""What several modules of tests share: a class of recorded runs, made once."""
+"""What several modules of tests share: a class of recorded runs, made once; and that interrupts are heard."""
 
 from __future__ import annotations
 
+import signal
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from reports import classroom, handing, roster, rubric
+
+
+def pytest_configure() -> None:
+    # a shell has what it starts in the background ignore interrupts, and so would all that tests start and interrupt
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

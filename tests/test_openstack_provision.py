@@ -21,6 +21,7 @@ from provision.journal import Journal
 from provision.mark import Mark
 from provision.openstack import Deployment, ProvisionError, apply, destroy, sweep
 from provision.paths.cloud import read
+from provision.paths.configuration import Beyond
 from provision.paths.intention import intended
 from provision.paths.matrix import matrix
 from provision.topology import Topology
@@ -75,7 +76,8 @@ def test_the_cloud_reports_what_was_asked_for(cloud: Cloud, two: Deployment) -> 
 
 
 def test_its_paths_are_configured_as_intended(cloud: Cloud, two: Deployment) -> None:
-    configuration = read(cloud, TWO, two.mark)
+    desktop = Beyond("desktop", IPv4Address("10.1.5.89"), ((22, 22), (50000, 50050)))
+    configuration = read(cloud, TWO, two.mark, [desktop, Beyond("outside", cloud.lab.outside)])
     meant = intended(TWO, configuration)
     assert set(configuration.networks[1:]) == set(meant.networks[1:])
     assert {each.name: set(each.legs) for each in configuration.routers} == {
