@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from probes.reach import tcp
 from provision.calculator.deploy import DeploymentError, Running
@@ -192,6 +193,10 @@ def forwarding_of_the_calculator_missing(world: World) -> Iterator[None]:
     machine.vm.forward(rule)
 
 
+def _whole_range(rule: Any) -> bool:
+    return bool((rule.port_range_min, rule.port_range_max) == (50001, 50004))
+
+
 @fault(
     "port-50003-closed", "The group's ports were typed in two parts, and 50003 forgotten", OVER,
     red=f"{ALL_OVER.replace('APP-01 APP-02 ', '').replace(' APP-04', '')} APP-07", open_="APP-11",
@@ -213,7 +218,7 @@ def port_50003_closed(world: World) -> Iterator[None]:
         )
         for first, last in ((50001, 50002), (50004, 50004))
     ]
-    with parts[0], parts[1], rule_removed(world, TWO, "services", lambda rule: rule.port_range_max == 50004):
+    with parts[0], parts[1], rule_removed(world, TWO, "services", _whole_range):
         world.has_effect(way, reached=False)
         yield
     world.has_effect(way, reached=True)
@@ -252,7 +257,7 @@ def services_rule_for_output(world: World) -> Iterator[None]:
             port_range_min=50001,
             port_range_max=50004,
         ),
-        rule_removed(world, TWO, "services", lambda rule: rule.port_range_min == 50001),
+        rule_removed(world, TWO, "services", _whole_range),
     ):
         world.has_effect(way, reached=False)
         yield
