@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -135,10 +136,16 @@ class VirtualBox:
         if not target.parent.is_dir():
             raise NatVmError("missing", tried, f"there is no folder {target.parent}")
         known = self._registered(tried, source)
+        was_there = target.exists()
         try:
             # in the source's format; VirtualBox itself removes what it has written when it cannot go on
             words = ("clonemedium", "disk", str(source), str(target))
             self._manage(tried, *words, limit=COPY_LIMIT, on_progress=on_progress)
+        except BaseException as error:
+            given_up = not isinstance(error, NatVmError) or error.kind == "timeout"
+            if given_up and not was_there:
+                self._discard(tried, target)
+            raise
         finally:
             if not known:
                 self._release(tried, source)
@@ -176,6 +183,13 @@ class VirtualBox:
         answer = self._manage(tried, "showmediuminfo", "disk", str(path))
         self._release(tried, path)
         return next(blocks(answer))
+
+    def _discard(self, tried: str, path: Path) -> None:
+        """Removes a copy that nobody waits for any more: VirtualBox keeps it if it was complete when cancelled."""
+        with contextlib.suppress(NatVmError):
+            if self._registered(tried, path):
+                self._manage(tried, "closemedium", "disk", str(path), "--delete", limit=SNAPSHOT_LIMIT)
+        path.unlink(missing_ok=True)
 
     def _release(self, tried: str, path: Path) -> None:
         """Takes a disk off the registry that VirtualBox put there for having looked at it."""

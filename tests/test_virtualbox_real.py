@@ -127,12 +127,13 @@ class TestVirtualBox:
         assert percent[0] == 0
         assert percent[-1] < 100
 
-    def test_a_clone_that_is_given_up_leaves_nothing(self, hypervisor, student):
-        """VirtualBox's server does the copying; it must not go on with it."""
+    @pytest.mark.parametrize("reached", [10, 100])
+    def test_a_clone_that_is_given_up_leaves_nothing(self, hypervisor, student, reached):
+        """VirtualBox's server does the copying; it must not go on with it, nor keep it if it is complete."""
         image, target = student.disk("big.vdi", os.urandom(1 << 20) * 200), student.home / "clone.vdi"
 
         def give_up(percentage: float) -> None:
-            if percentage >= 10:
+            if percentage >= reached:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
