@@ -13,7 +13,7 @@ from provision.paths.elsewhere import elsewhere
 from provision.paths.explain import explain
 from provision.paths.intention import intended
 from provision.paths.measured import Question, asked, measured
-from provision.paths.steps import Hop, State
+from provision.paths.steps import Hop, Path, State
 from provision.paths.walk import walk
 from tests.paths_world import both, healthy, leg, network, no_route, no_rules, port, server, topology, unseen
 
@@ -53,22 +53,28 @@ def test_other_measurements_confirm_steps() -> None:
 
 
 def test_where_it_was_last_seen_is_said() -> None:
-    def seen_at(hop: Hop) -> bool | None:
-        return {"calculator": True, "RT2": hop.network == "front", "sum": None}[hop.of]
+    def watch(path: Path) -> dict[Hop, bool]:
+        known = {"calculator": True, "RT2": False}
+        return {
+            hop: known[hop.of] or hop.network == "front"
+            for hop in path.hops
+            if hop.of in known and hop.way == "there"
+        }
 
-    lines = explain(TWO, healthy("two-networks"), "calculator", "sum", TCP, Outcome.FILTERED, seen_at=seen_at)
+    lines = explain(TWO, healthy("two-networks"), "calculator", "sum", TCP, Outcome.FILTERED, watch=watch)
     assert "it was seen at RT2's side of front 20.4.5.4 and not at RT2's side of back 30.4.5.1" in lines
 
 
 def test_the_reply_that_is_lost_is_said_to_be_the_reply() -> None:
-    def seen_at(hop: Hop) -> bool | None:
-        return hop.way == "there" or hop.of == "sum"
+    def watch(path: Path) -> dict[Hop, bool]:
+        return {hop: hop.way == "there" or hop.of == "sum" for hop in path.hops}
 
-    lines = explain(TWO, healthy("two-networks"), "calculator", "sum", TCP, Outcome.FILTERED, seen_at=seen_at)
+    lines = explain(TWO, healthy("two-networks"), "calculator", "sum", TCP, Outcome.FILTERED, watch=watch)
     assert any(line.startswith("its reply was seen at sum's side of back") for line in lines), lines
     nowhere = explain(
-        TWO, healthy("two-networks"), "calculator", "sum", TCP, Outcome.FILTERED, seen_at=lambda _: False
-    )
+        TWO, healthy("two-networks"), "calculator", "sum", TCP, Outcome.FILTERED,
+        watch=lambda path: dict.fromkeys(path.hops, False),
+    )  # fmt: skip
     assert "it was not seen at calculator's side of front 20.4.5.88" in nowhere
 
 

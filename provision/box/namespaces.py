@@ -51,6 +51,11 @@ class Holder:
         """The path by which any process of the host can enter one of the box's networks."""
         return Path(f"/proc/{self.init}/root/run/netns/{name}")
 
+    @property
+    def own_network(self) -> Path:
+        """The path to the network of the cloud's own host."""
+        return Path(f"/proc/{self.init}/ns/net")
+
 
 def _record(run: Path) -> Path:
     return run / "holder.pid"

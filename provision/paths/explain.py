@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
 from probes.observation import Observation, Outcome
@@ -16,8 +16,8 @@ from provision.topology import Topology
 MOST_SENTENCES = 6
 ALSO = 3
 
-SeenAt = Callable[[Hop], bool | None]
-"""Whether the packet was seen at a hop, by counters or a capture there; None where nobody looked."""
+Watch = Callable[[Path], Mapping[Hop, bool]]
+"""Sends a path's packet once more and says at which hops it was seen; those that cannot be watched are left out."""
 
 ARRIVES, ANSWERED, LOST = "arrives", "is answered by a refusal", "does not arrive"
 
@@ -50,7 +50,7 @@ def explain(
     outcome: Outcome | None = None,
     *,
     others: Iterable[Observation] = (),
-    seen_at: SeenAt | None = None,
+    watch: Watch | None = None,
     elsewhere: Sequence[str] = (),
 ) -> list[str]:
     """Why it is not as the topology intends.
@@ -60,7 +60,7 @@ def explain(
         target: a host's name, or an address.
         outcome: what was measured; None if nothing was.
         others: what else was measured at the time: it may confirm steps.
-        seen_at: where the packet was seen.
+        watch: sends the packet again and watches it, where the lab allows that.
         elsewhere: differences from the intention (:func:`provision.differences.differences`); those that are not of
             this path are told last.
 
@@ -84,7 +84,7 @@ def explain(
         more = [step for step in _wrong(mended, by_intention) if step not in wrong]
         lines += [f"also: {_sentence(step)}" for step in more[:ALSO]]
     if outcome is not None and outcome is not Outcome.NOT_MADE and fate(outcome) != fate(path.outcome):
-        lines = _against(path, outcome, lines, measured(others), seen_at)
+        lines = _against(path, outcome, lines, measured(others), watch)
     elif not lines and outcome is not None and not path.arrives and fate(outcome) == fate(path.outcome):
         lines = [f"as intended it {fate(path.outcome)}: {_sentence(path.steps[-1])}"]
     if not lines:
@@ -125,7 +125,7 @@ def _sentence(step: Step) -> str:
 
 
 def _against(
-    path: Path, outcome: Outcome, lines: list[str], seen: Measured, seen_at: SeenAt | None
+    path: Path, outcome: Outcome, lines: list[str], seen: Measured, watch: Watch | None
 ) -> list[str]:
     """Configuration says one thing and the measurement another."""
     if fate(path.outcome) == ARRIVES:
@@ -136,7 +136,7 @@ def _against(
         stop = next((step for step in reversed(path.steps) if step.ends), path.steps[-1])
         told = [f"as configured it {fate(path.outcome)} ({stop.text}), and yet it was {outcome}"]
         told += [each for each in lines if each != stop.text]
-    return told + _how_far(path, seen_at) + _confirmed(path, seen)
+    return told + _how_far(path, watch) + _confirmed(path, seen)
 
 
 def _unseen(path: Path) -> list[str]:
@@ -145,11 +145,12 @@ def _unseen(path: Path) -> list[str]:
     )
 
 
-def _how_far(path: Path, seen_at: SeenAt | None) -> list[str]:
+def _how_far(path: Path, watch: Watch | None) -> list[str]:
     """Between which hops it is lost, where somebody watched them."""
-    if seen_at is None:
+    if watch is None:
         return []
-    looked = [(hop, seen) for hop in path.hops if (seen := seen_at(hop)) is not None]
+    watched = watch(path)
+    looked = [(hop, watched[hop]) for hop in path.hops if hop in watched]
     lost = next((at for at, (_, seen) in enumerate(looked) if not seen), None)
     passed = [hop for hop, seen in looked[:lost] if seen]
     ways = {"there": "it", "back": "its reply"}

@@ -353,6 +353,8 @@ class _Walk(Track):
         )
         if by is not None and by.name == self.translated_by:
             self.good("next hop", by.name, f"{name}'s reply goes back by {by.name}, which translates it")
+            assert port is not None
+            self.hop(name, port.network, next(iter(port.addresses), None))
             return
         leaves = (
             f"by {by.name} ({via})"
