@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Required, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from tests.faults.world import World
@@ -60,43 +60,32 @@ class Fault:
 CATALOGUE: dict[str, Fault] = {}
 
 
-def fault(
-    id_: str,
-    what: str,
-    scope: Scope,
-    *,
-    red: str = "",
-    open_: str = "",
-    words: str | tuple[str, ...],
-    everyday: bool = False,
-    control: str = "",
-) -> Callable[[PutIn], PutIn]:
-    """Enters what it decorates, a generator that puts the fault in, yields, and takes it out.
+class Expected(TypedDict, total=False):
+    """What the suites must say of a fault: the fields of :class:`Fault` of the same names, ``open_`` for ``open``.
 
-    Args:
-        red, open_: claims, with spaces between them.
+    Claims are written with spaces between them; ``words`` may be one alternative alone.
     """
 
+    red: str
+    open_: str
+    words: Required[str | tuple[str, ...]]
+    everyday: bool
+    control: str
+
+
+def fault(id_: str, what: str, scope: Scope, **expected: Unpack[Expected]) -> Callable[[PutIn], PutIn]:
+    """Enters what it decorates, a generator that puts the fault in, yields, and takes it out."""
+
     def enter(put_in: PutIn) -> PutIn:
-        _enter(id_, what, scope, contextmanager(put_in), "", red, open_, words, everyday, control)
+        _enter(id_, what, scope, contextmanager(put_in), "", expected)
         return put_in
 
     return enter
 
 
-def plugged(
-    id_: str,
-    what: str,
-    scope: Scope,
-    *,
-    red: str = "",
-    open_: str = "",
-    words: str | tuple[str, ...],
-    everyday: bool = False,
-    control: str = "",
-) -> None:
+def plugged(id_: str, what: str, scope: Scope, **expected: Unpack[Expected]) -> None:
     """Enters a fault that is put in while the checks run, by the plugin's break of the same id."""
-    _enter(id_, what, scope, None, id_, red, open_, words, everyday, control)
+    _enter(id_, what, scope, None, id_, expected)
 
 
 def _enter(
@@ -105,24 +94,20 @@ def _enter(
     scope: Scope,
     put_in: Callable[[World], AbstractContextManager[None]] | None,
     plugin: str,
-    red: str,
-    open_: str,
-    words: str | tuple[str, ...],
-    everyday: bool,
-    control: str,
+    expected: Expected,
 ) -> None:
     if id_ in CATALOGUE:
         raise ValueError(f"fault {id_} is in the catalogue already")
-    told = (words,) if isinstance(words, str) else words
+    words = expected["words"]
     CATALOGUE[id_] = Fault(
         id_,
         what,
         scope,
         put_in,
         plugin,
-        frozenset(red.split()),
-        frozenset(open_.split()),
-        told,
-        everyday,
-        control,
+        frozenset(expected.get("red", "").split()),
+        frozenset(expected.get("open_", "").split()),
+        (words,) if isinstance(words, str) else words,
+        expected.get("everyday", False),
+        expected.get("control", ""),
     )
