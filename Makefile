@@ -46,7 +46,7 @@ unit: setup peers
 	@$(PYTHON) -m pytest tests -m 'not box' -q
 
 lab-tests: setup peers
-	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m box
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m box --durations=40
 
 detection: setup
 	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m tests.faults $(FAULTS)
