@@ -267,8 +267,9 @@ def test_where_a_lab_can_watch_its_hops_it_is_said_how_far_a_packet_came(lab: An
     ours, _, _ = lab("two-networks")
     ours.watch = lambda _standing: lambda path: {hop: hop.of == "calculator" for hop in path.hops}
     lines = ours.of_check(blaming(look("calculator", "30.4.5.215", Outcome.FILTERED)))
-    assert (
-        "it was seen at calculator's side of front 20.4.5.88 and not at RT2's side of front 20.4.5.4" in lines
+    assert lines[0] == (
+        "as configured it should arrive, and it was filtered; it was seen at calculator's side of front 20.4.5.88 and "
+        "not at RT2's side of front 20.4.5.4"
     )
 
 

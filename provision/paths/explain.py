@@ -136,7 +136,8 @@ def _against(
         stop = next((step for step in reversed(path.steps) if step.ends), path.steps[-1])
         told = [f"as configured it {fate(path.outcome)} ({stop.text}), and yet it was {outcome}"]
         told += [each for each in lines if each != stop.text]
-    return told + _how_far(path, watch) + _confirmed(path, seen)
+    told[0] = "; ".join([told[0], *_how_far(path, watch)])
+    return told + _confirmed(path, seen)
 
 
 def _unseen(path: Path) -> list[str]:
