@@ -177,11 +177,23 @@ class Engine:
         name = self.name(what)
         if self.journal:
             self.journal.intend("container", name)
+        self._there(image)
         with doing(f"docker run {name} from {image}"):
             return self.client.containers.run(
                 image, name=name, detach=True, tty=True, stdin_open=True, labels={LABEL: self.run},
                 ports={f"{inside}/tcp": outside for inside, outside in (ports or {}).items()},
             )  # fmt: skip
+
+    def _there(self, image: str) -> None:
+        """Pulls an image that the engine does not have, as ``docker run`` does."""
+        try:
+            with doing(f"docker image inspect {image}"):
+                self.client.images.get(image)
+        except ContainerError as error:
+            if error.kind != "missing":
+                raise
+            with doing(f"No such image on the engine: {image}; docker pull {image}"):
+                self.client.images.pull(image)
 
     def commit(self, container: Any, what: str) -> Any:
         """Makes an image of a container, as ``docker commit`` does; the SDK's image."""
