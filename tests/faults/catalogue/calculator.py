@@ -301,7 +301,7 @@ def sum_on_loopback_alone(world: World) -> Iterator[None]:
 
 @fault(
     "service-crashed-over", "SubService's process hangs: it is stopped in the middle", OVER,
-    red="APP-02", open_="APP-05 APP-07 APP-11", words="sub",
+    red="APP-02", open_="APP-05 APP-07", words="sub",
 )  # fmt: skip
 def service_crashed_over(world: World) -> Iterator[None]:
     sub = world.services(TWO)["sub"]

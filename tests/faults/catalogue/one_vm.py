@@ -229,7 +229,7 @@ def port_down(world: World) -> Iterator[None]:
 
 @fault(
     "guest-drops-ping", "A firewall in the VM drops ping without an answer", ONE_VM,
-    red="OS-07", open_="OS-05", words="nothing came back",
+    red="OS-07", open_="OS-05", words="was seen at vm's side of private",
 )  # fmt: skip
 def guest_drops_ping(world: World) -> Iterator[None]:
     with world.changed(_vm(world), f"{IGNORE}=1", f"{IGNORE}=0"):
