@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from provision.graph import Timing, table
-from provision.mark import Mark
+from provision.mark import Whose
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Deployment:
         seconds: the total.
     """
 
-    mark: Mark
+    mark: Whose
     networks: Mapping[str, DeployedNetwork]
     routers: Mapping[str, DeployedRouter]
     security_groups: Mapping[str, DeployedSecurityGroup]

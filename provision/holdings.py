@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from provision.cloud import Cloud
-from provision.mark import MARK, Mark
+from provision.mark import Whose
 
 
 @dataclass(frozen=True)
@@ -230,8 +230,10 @@ LISTS = (
 )
 
 
-def holdings(cloud: Cloud, mark: Mark | None = None, *, lists: Collection[str] = LISTS) -> Holdings:
+def holdings(cloud: Cloud, mark: Whose | None = None, *, lists: Collection[str] = LISTS) -> Holdings:
     """What a run (or a topology of it) has on the cloud; everything of the project without a mark.
+
+    What somebody else has built is seen under the names of the parts that it plays.
 
     Things that hang on the run's own are among it whatever their name: ports in its networks, and their
     floating IPs. The lists are read at the same time.
@@ -243,7 +245,7 @@ def holdings(cloud: Cloud, mark: Mark | None = None, *, lists: Collection[str] =
         CloudError: a list could not be read.
     """
     api, project = cloud.api, cloud.project
-    servers_named = {"name": f"^{re.escape(mark.prefix)}"} if mark else {}
+    servers_named = {"name": f"^{re.escape(mark.prefix)}"} if mark and mark.prefix else {}
     reads: dict[str, Callable[[], Iterable[Any]]] = {
         "networks": lambda: api.network.networks(project_id=project),
         "subnets": lambda: api.network.subnets(project_id=project),
@@ -263,10 +265,11 @@ def holdings(cloud: Cloud, mark: Mark | None = None, *, lists: Collection[str] =
     wanted = [name for name in reads if name in lists]
     with ThreadPoolExecutor(len(wanted)) as pool:
         listed = dict(zip(wanted, pool.map(read, wanted), strict=True))
-    return _select({name: [] for name in LISTS} | listed, mark)
+    found = _select({name: [] for name in LISTS} | listed, mark)
+    return mark.view(found) if mark else found
 
 
-def _select(lists: dict[str, list[Any]], mark: Mark | None) -> Holdings:
+def _select(lists: dict[str, list[Any]], mark: Whose | None) -> Holdings:
     def ours(item: Any) -> bool:
         return mark is None or mark.owns(item.name or "", item.description or "", item.tags or ())
 
@@ -284,9 +287,7 @@ def _select(lists: dict[str, list[Any]], mark: Mark | None) -> Holdings:
     )
     routers = tuple(_router(item) for item in lists["routers"] if ours(item))
     servers = tuple(
-        _server(item)
-        for item in lists["servers"]
-        if mark is None or mark.topology is None or item.metadata.get(f"{MARK}_topology") == mark.topology
+        _server(item) for item in lists["servers"] if mark is None or mark.owns_server(item.metadata or {})
     )
     around = {n.id for n in networks} | {r.id for r in routers} | {s.id for s in servers}
     ports = tuple(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from provision.cloud import Cloud
 from provision.differences import differences
 from provision.holdings import CloudPort, CloudServer, Holdings, RuleKey, holdings
-from provision.mark import Mark
+from provision.mark import Mark, Whose
 
 if TYPE_CHECKING:
     from reports.drawing import Model
@@ -154,7 +154,7 @@ class Marked(Protocol):
     """What knows its mark: a deployment."""
 
     @property
-    def mark(self) -> Mark: ...
+    def mark(self) -> Whose: ...
 
 
 def inventory(cloud: Cloud, of: Marked | Mark | None = None) -> Inventory:
@@ -166,7 +166,7 @@ def inventory(cloud: Cloud, of: Marked | Mark | None = None) -> Inventory:
     Raises:
         CloudError: something could not be listed.
     """
-    mark = of if of is None or isinstance(of, Mark) else of.mark
+    mark: Whose | None = of if of is None or isinstance(of, Mark) else of.mark
     have = holdings(cloud, mark)
     external = cloud.external_network()
     return report(have, {external: cloud.lab.public_network}, cloud.external_cidr(), cloud.lab.flavors)

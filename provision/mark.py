@@ -3,11 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from provision.holdings import Holdings
 
 MARK = "labproof"
 RUN = re.compile(r"[a-z0-9]{1,24}")
+
+
+class Whose(Protocol):
+    """Which of a project's things are a topology's, and what they are called: those that a run has made
+    (:class:`Mark`), or those that somebody else has built (:class:`provision.attach.view.Attached`).
+    """
+
+    @property
+    def prefix(self) -> str:
+        """What the names begin with before those of the topology."""
+
+    @property
+    def topology(self) -> str | None: ...
+
+    def name(self, thing: str) -> str:
+        """The name of one of the topology's things."""
+
+    def description(self, thing: str = "") -> str:
+        """What is written on one of the topology's things."""
+
+    def owns(self, name: str, description: str = "", tags: Iterable[str] = ()) -> bool:
+        """Whether a thing is to be looked at."""
+
+    def owns_server(self, metadata: Mapping[str, str]) -> bool:
+        """Whether a server is to be looked at."""
+
+    def view(self, have: Holdings) -> Holdings:
+        """What there is, under the names that it is looked at by."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +77,14 @@ class Mark:
     def metadata(self) -> dict[str, str]:
         """What is written on a server."""
         return {f"{MARK}_run": self.run, **({f"{MARK}_topology": self.topology} if self.topology else {})}
+
+    def owns_server(self, metadata: Mapping[str, str]) -> bool:
+        """Whether a server of this run is of the topology, if one is named."""
+        return self.topology is None or metadata.get(f"{MARK}_topology") == self.topology
+
+    def view(self, have: Holdings) -> Holdings:
+        """What there is: its names are its marks, and stay."""
+        return have
 
     def owns(self, name: str, description: str = "", tags: Iterable[str] = ()) -> bool:
         """Whether a thing is of this run, and of the topology if one is named."""

@@ -25,7 +25,7 @@ from provision.draft import Draft, Refused
 from provision.graph import GraphError, Progress, Timing
 from provision.holdings import Holdings, holdings
 from provision.journal import Journal
-from provision.mark import Mark
+from provision.mark import Mark, Whose
 from provision.plan import plan, result
 from provision.removal import LeftBehind, LeftBehindError, OnLine, Removal, destroy, sweep
 from provision.topology import Topology
@@ -116,7 +116,7 @@ def apply(
     )
 
 
-def standing(topology: Topology, mark: Mark, have: Holdings) -> Deployment:
+def standing(topology: Topology, mark: Whose, have: Holdings) -> Deployment:
     """The handles of a topology among what there is.
 
     Raises:

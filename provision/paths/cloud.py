@@ -15,7 +15,7 @@ from provision.holdings import (
     Holdings,
     holdings,
 )
-from provision.mark import MARK, Mark
+from provision.mark import MARK, Whose
 from provision.paths.configuration import (
     Beyond,
     Configuration,
@@ -42,17 +42,17 @@ class _Thing(Protocol):
     def tags(self) -> tuple[str, ...]: ...
 
 
-def read(cloud: Cloud, topology: Topology, mark: Mark, beyond: Iterable[Beyond] = ()) -> Configuration:
+def read(cloud: Cloud, topology: Topology, mark: Whose, beyond: Iterable[Beyond] = ()) -> Configuration:
     """What the cloud reports of a topology that stands, and of all else that a packet in it may meet.
 
     Args:
-        mark: of the run, and of the topology.
+        mark: of the run, and of the topology; or what else tells which things are the topology's.
         beyond: the hosts that are not the cloud's.
 
     Raises:
         CloudError: something could not be listed.
     """
-    have = holdings(cloud, lists=LISTS)
+    have = mark.view(holdings(cloud, lists=LISTS))
     named = next(iter(topology.external_networks), None)
     external = {}
     if named is not None:
@@ -62,7 +62,7 @@ def read(cloud: Cloud, topology: Topology, mark: Mark, beyond: Iterable[Beyond] 
 
 
 def configured(
-    have: Holdings, mark: Mark, external: dict[str, Network], beyond: Iterable[Beyond] = ()
+    have: Holdings, mark: Whose, external: dict[str, Network], beyond: Iterable[Beyond] = ()
 ) -> Configuration:
     """The configuration in a project's holdings.
 
@@ -121,19 +121,19 @@ def configured(
     )
 
 
-def meant_for(description: str, mark: Mark) -> str | None:
+def meant_for(description: str, mark: Whose) -> str | None:
     """The host that a floating IP was made for, as its description says (:meth:`provision.mark.Mark.description`)."""
     words = description.split()
     return words[2] if len(words) == 3 and words[:2] == mark.description().split() else None
 
 
-def _ours(item: _Thing, mark: Mark) -> bool:
+def _ours(item: _Thing, mark: Whose) -> bool:
     """By what is written on it; by its name alone where nothing is, for then somebody has made it by hand."""
     marked = (item.description or "").startswith(f"{MARK}:")
     return mark.owns(item.name, item.description, item.tags) if marked else item.name.startswith(mark.prefix)
 
 
-def _name(item: _Thing, mark: Mark) -> str:
+def _name(item: _Thing, mark: Whose) -> str:
     return item.name.removeprefix(mark.prefix) if _ours(item, mark) else item.name
 
 
@@ -141,7 +141,7 @@ def _topology(server: CloudServer) -> str | None:
     return server.metadata.get(f"{MARK}_topology")
 
 
-def _server_name(server: CloudServer, mark: Mark) -> str:
+def _server_name(server: CloudServer, mark: Whose) -> str:
     return (
         server.name.removeprefix(mark.prefix) if _topology(server) in (None, mark.topology) else server.name
     )
