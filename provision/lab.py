@@ -6,23 +6,22 @@ tokens, keys) stays where the ecosystem keeps it: clouds.yaml, openrc, an SSH ag
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
+
+from provision import tables
+from provision.tables import Each, Key, Table, meant, read_table
 
 LABS = Path(__file__).resolve().parent.parent / "labs"
 DRIVERS = ("box", "cloud", "virtualbox")
 HYPERVISORS = ("auto", "virtualbox", "qemu")
 ENGINES = ("vm", "local")
 PARTS = ("openstack", "calculator", "virtualbox", "docker", "kubernetes", "desktop", "neighbour", "outside")
-SECRETS = re.compile(
-    r"pass(word|wd|phrase)|secret|token|credential|private_?key|api_?key|auth", re.IGNORECASE
-)
 
 
 class LabError(Exception):
@@ -149,7 +148,7 @@ class Lab:
     def from_document(cls, document: Mapping[str, Any], source: Path) -> Lab:
         """Makes a lab of a parsed lab file; refuses it whole with every problem (:class:`LabError`)."""
         values: dict[str, Any] = {}
-        problems = list(_read(document, TOP, "", values, source))
+        problems = list(read_table(document, TOP, "", values, source))
         if "image" not in values and values.get("parts", {}).get("openstack", True):
             problems.append("openstack.image: is missing: the name of the image that hosts boot from")
         if "neighbour" in values and "neighbour_key" not in values:
@@ -183,61 +182,13 @@ def _find(lab: str | Path) -> Path:
         return named
     known = sorted(file.stem for file in LABS.glob("*.toml"))
     here = ", ".join(known) or "none"
-    raise LabError([f"{named}: there is no such lab{_meant(str(lab), known)}; labs here: {here}"])
-
-
-def _meant(word: str, known: list[str] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-# Each reader turns a TOML value into ours, or raises ValueError with what it must be.
-Reader = Callable[[Any, Path], Any]
-
-
-def _text(value: Any, _: Path) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a text that is not empty")
-    return value
-
-
-def _flag(value: Any, _: Path) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _address(value: Any, _: Path) -> IPv4Address:
-    try:
-        return IPv4Address(value if isinstance(value, str) else "")
-    except ValueError:
-        raise ValueError('must be an IPv4 address in quotes, such as "198.51.100.8"') from None
-
-
-def _addresses(value: Any, source: Path) -> tuple[IPv4Address, ...]:
-    if not isinstance(value, list):
-        raise ValueError("must be a list of IPv4 addresses")
-    return tuple(_address(item, source) for item in value)
-
-
-def _port(value: Any, _: Path) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
-        raise ValueError("must be a port number from 1 to 65535")
-    return value
-
-
-def _file(value: Any, source: Path) -> Path:
-    path = Path(_text(value, source)).expanduser()
-    path = path if path.is_absolute() else source.parent / path
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
-    return path
+    raise LabError([f"{named}: there is no such lab{meant(str(lab), known)}; labs here: {here}"])
 
 
 def _paths(value: Any, source: Path) -> tuple[Path, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list of files and folders")
-    paths = [source.parent / Path(_text(item, source)).expanduser() for item in value]
+    paths = [source.parent / Path(tables.text(item, source)).expanduser() for item in value]
     if missing := next((path for path in paths if not path.exists()), None):
         raise ValueError(f"there is no file or folder {missing}")
     names = [path.name for path in paths]
@@ -247,45 +198,16 @@ def _paths(value: Any, source: Path) -> tuple[Path, ...]:
 
 
 def _command(value: Any, source: Path) -> str:
-    text = _text(value, source)
+    text = tables.text(value, source)
     known = ("service", "port", "bind")
     for name in re.findall(r"(?<!\$)\{(\w+)\}", text):
         if name not in known:
             raise ValueError(
-                f"{{{name}}} stands for nothing{_meant(name, known)}; known are {{service}}, {{port}}, {{bind}}"
+                f"{{{name}}} stands for nothing{meant(name, known)}; known are {{service}}, {{port}}, {{bind}}"
             )
     if "\n" in text.strip():
         raise ValueError("must be one line")
     return text.strip()
-
-
-def _one_of(known: tuple[str, ...]) -> Reader:
-    def read(value: Any, _: Path) -> str:
-        if value not in known:
-            raise ValueError(f"must be one of {', '.join(known)}{_meant(str(value), known)}")
-        return str(value)
-
-    return read
-
-
-def _from(least: int) -> Reader:
-    def read(value: Any, _: Path) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"must be a whole number from {least}")
-        return value
-
-    return read
-
-
-def _names(value: Any, source: Path) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise ValueError("must be a table of names")
-    for key, item in value.items():
-        try:
-            _text(item, source)
-        except ValueError as error:
-            raise ValueError(f"{key!r} {error}") from None
-    return dict(value)
 
 
 def _parts(value: Any, source: Path) -> dict[str, bool]:
@@ -293,100 +215,55 @@ def _parts(value: Any, source: Path) -> dict[str, bool]:
         raise ValueError("must be a table, part = true or false")
     for key, item in value.items():
         if key not in PARTS:
-            raise ValueError(
-                f"no part is named {key!r}{_meant(key, PARTS)}; the parts are {', '.join(PARTS)}"
-            )
+            raise ValueError(f"no part is named {key!r}{meant(key, PARTS)}; the parts are {', '.join(PARTS)}")
         try:
-            _flag(item, source)
+            tables.flag(item, source)
         except ValueError as error:
             raise ValueError(f"{key!r} {error}") from None
     return dict(value)
 
 
-@dataclass(frozen=True)
-class _Key:
-    """Where a key's value goes, and how it is read."""
-
-    attribute: str
-    read: Reader
-
-
-@dataclass(frozen=True)
-class _Each:
-    """Tables of any names, read alike; they go into a mapping by name."""
-
-    attribute: str
-    table: Table
-
-
-Table = Mapping[str, "_Key | _Each | Table"]
-CALCULATOR: Table = {"files": _Key("files", _paths), "command": _Key("command", _command)}
+CALCULATOR: Table = {"files": Key("files", _paths), "command": Key("command", _command)}
 
 TOP: Table = {
-    "driver": _Key("driver", _one_of(DRIVERS)),
-    "outside": _Key("outside", _address),
-    "outside_tcp": _Key("outside_tcp", _port),
-    "parts": _Key("parts", _parts),
-    "docker": _Key("docker", _one_of(ENGINES)),
-    "base_image": _Key("base_image", _text),
+    "driver": Key("driver", tables.one_of(DRIVERS)),
+    "outside": Key("outside", tables.address),
+    "outside_tcp": Key("outside_tcp", tables.port),
+    "parts": Key("parts", _parts),
+    "docker": Key("docker", tables.one_of(ENGINES)),
+    "base_image": Key("base_image", tables.text),
     "neighbour": {
-        "address": _Key("neighbour", _address),
-        "login": _Key("neighbour_login", _text),
-        "ssh_key": _Key("neighbour_key", _file),
+        "address": Key("neighbour", tables.address),
+        "login": Key("neighbour_login", tables.text),
+        "ssh_key": Key("neighbour_key", tables.file),
     },
     "natvm": {
-        "hypervisor": _Key("hypervisor", _one_of(HYPERVISORS)),
-        "image": _Key("natvm_image", _file),
-        "login": _Key("natvm_login", _text),
-        "ssh_key": _Key("natvm_key", _file),
-        "memory_mb": _Key("natvm_memory", _from(128)),
-        "cpus": _Key("natvm_cpus", _from(1)),
-        "boot_seconds": _Key("natvm_boot_seconds", _from(1)),
-        "kvm": _Key("natvm_kvm", _flag),
+        "hypervisor": Key("hypervisor", tables.one_of(HYPERVISORS)),
+        "image": Key("natvm_image", tables.file),
+        "login": Key("natvm_login", tables.text),
+        "ssh_key": Key("natvm_key", tables.file),
+        "memory_mb": Key("natvm_memory", tables.at_least(128)),
+        "cpus": Key("natvm_cpus", tables.at_least(1)),
+        "boot_seconds": Key("natvm_boot_seconds", tables.at_least(1)),
+        "kvm": Key("natvm_kvm", tables.flag),
     },
     "calculator": {
-        "files": _Key("calculator_files", _paths),
-        "command": _Key("calculator_command", _command),
-        "services": _Each("calculator_services", CALCULATOR),
+        "files": Key("calculator_files", _paths),
+        "command": Key("calculator_command", _command),
+        "services": Each("calculator_services", CALCULATOR),
     },
     "openstack": {
-        "cloud": _Key("cloud", _text),
-        "clouds_file": _Key("clouds_file", _file),
-        "public_network": _Key("public_network", _text),
-        "image": _Key("image", _text),
-        "images": _Key("images", _names),
-        "login": _Key("login", _text),
-        "flavors": _Key("flavors", _names),
-        "dns": _Key("dns", _addresses),
-        "reader_cloud": _Key("reader_cloud", _text),
-        "over_quota_flavor": _Key("over_quota_flavor", _text),
-        "config_drive": _Key("config_drive", _flag),
-        "ssh_key": _Key("ssh_key", _file),
+        "cloud": Key("cloud", tables.text),
+        "clouds_file": Key("clouds_file", tables.file),
+        "public_network": Key("public_network", tables.text),
+        "image": Key("image", tables.text),
+        "images": Key("images", tables.names),
+        "login": Key("login", tables.text),
+        "flavors": Key("flavors", tables.names),
+        "dns": Key("dns", tables.addresses),
+        "reader_cloud": Key("reader_cloud", tables.text),
+        "over_quota_flavor": Key("over_quota_flavor", tables.text),
+        "config_drive": Key("config_drive", tables.flag),
+        "ssh_key": Key("ssh_key", tables.file),
     },
 }
-
-
-def _read(
-    document: Mapping[str, Any], table: Table, at: str, values: dict[str, Any], source: Path
-) -> Iterator[str]:
-    """Puts what the keys say into ``values``, and yields the problems."""
-    for key, value in document.items():
-        place = f"{at}{key}"
-        known = table.get(key)
-        if known is None and SECRETS.search(key):
-            yield f"{place}: credentials do not belong in a lab file, but in clouds.yaml or the environment"
-        elif known is None:
-            yield f"{place}: unknown key{_meant(key, sorted(table))}"
-        elif isinstance(known, _Key):
-            try:
-                values[known.attribute] = known.read(value, source)
-            except ValueError as error:
-                yield f"{place}: {error}"
-        elif not isinstance(value, Mapping):
-            yield f"{place}: must be a table ([{place}])"
-        elif isinstance(known, _Each):
-            named = values[known.attribute] = {name: {} for name in value}
-            for name, item in value.items():
-                yield from _read({name: item}, {name: known.table}, f"{place}.", named[name], source)
-        else:
-            yield from _read(value, known, f"{place}.", values, source)
