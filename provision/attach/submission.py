@@ -106,7 +106,7 @@ class Submission:
         problems = list(read_table(document, TOP, "", values, source, KIND))
         if "cloud" not in document:
             problems.append("cloud: is missing: the entry of clouds.yaml for the project")
-        tables_of = {key: _of(values, key) for key in ("roles", "ports", "logs")}
+        tables_of: dict[str, Any] = {key: _of(values, key) for key in ("roles", "ports", "logs")}
         problems += _twice(tables_of["roles"])
         if problems:
             raise SubmissionError([f"{source}: {problem}" for problem in problems])
