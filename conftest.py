@@ -3,6 +3,7 @@
 pytest_plugins = [
     "pytester",
     "fixtures.verdicts",
+    "fixtures.attach",
     "fixtures.lab",
     "fixtures.explanations",
     "fixtures.openstack",

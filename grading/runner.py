@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,13 +15,6 @@ from reports.roster import Entry
 from reports.text import one_line
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def can_attach() -> bool:
-    """Whether the suites know ``--attach``, as pytest itself lists their options."""
-    argv = [sys.executable, "-m", "pytest", "suites", "--help"]
-    listed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    return "--attach" in listed.stdout
 
 
 def suites(lab: str = "", arguments: Sequence[str] = ()) -> Command:

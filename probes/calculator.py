@@ -46,7 +46,7 @@ class Place:
     Attributes:
         name: ``sum``, ``sub``, ``mul``, ``div`` or ``calculator``.
         address: of its host, as the others reach it.
-        log_file: on the host.
+        log_file: on the host; empty where it is not known.
     """
 
     name: str
@@ -159,12 +159,22 @@ def _of_log(place: Place, command: str) -> FactProbe:
     )  # fmt: skip
 
 
+def _know_logs(places: Collection[Place]) -> None:
+    """Raises Unproven for a log that nobody knows; if that is because its host cannot be entered, with that."""
+    unknown = [place for place in places if not place.log_file]
+    facts(*(fact(place.host, "true", target=f"log of {place.name}") for place in unknown))
+    if unknown:
+        name = unknown[0].name
+        raise Unproven(f"the log of {name} is not known: name it in the submission file: [logs] {name} = …")
+
+
 def log_sizes(places: Collection[Place]) -> dict[str, int]:
     """How long the logs are, to read later from there; all at once.
 
     Raises:
-        Unproven: one cannot be read.
+        Unproven: one cannot be read, or it is not known where it is.
     """
+    _know_logs(places)
     seen = facts(*(_of_log(place, "wc -c") for place in places))
     sizes = {}
     for place, each in zip(places, seen, strict=True):

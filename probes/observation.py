@@ -58,6 +58,11 @@ class Observation:
     def reached(self) -> bool:
         return self.outcome is Outcome.REACHABLE
 
+    @property
+    def last_words(self) -> str:
+        """The last line that came back: of a look that was not made, why."""
+        return next((line.strip() for line in reversed(self.output.splitlines()) if line.strip()), "")
+
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "outcome": str(self.outcome)}
 
@@ -75,6 +80,10 @@ class Unproven(Exception):  # noqa: N818 - a verdict, not an error
     """
 
     observations: tuple[Observation, ...] = ()
+
+
+class NotBuilt(AssertionError):  # noqa: N818 - a verdict, not an error
+    """What a check is to look at is not there, and making it was the lab's task: the check fails, wherever it learns so."""
 
 
 class Evidence:

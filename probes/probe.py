@@ -105,7 +105,7 @@ def command(
     """
     seen = evidence.add(fact(source, cmd, *args, target=target, timeout=timeout).look())
     if seen.outcome is Outcome.NOT_MADE:
-        error = Unproven(f"cannot be told, the command could not be run: {seen}")
+        error = Unproven(f"cannot be told, the command could not be run: {seen.last_words}\n{seen}")
         error.observations = (seen,)
         raise error
     return seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from probes.host import SshHost
@@ -13,20 +13,25 @@ from provision.guests import console_end
 from provision.topology import Host, Topology
 
 
-def enter(topology: Topology, deployment: Deployment, login: str, key: Path) -> dict[str, SshHost]:
+def enter(
+    topology: Topology,
+    deployment: Deployment,
+    login: str,
+    key: Path,
+    host: Callable[..., SshHost] = SshHost,
+) -> dict[str, SshHost]:
     """The hosts by name, not connected yet; without those that no way leads to.
 
     Args:
         login: user of the guests.
         key: private key that opens them.
+        host: makes one.
     """
     made = deployment.hosts
-    direct = {n: SshHost(n, str(h.floating_ip), login, key) for n, h in made.items() if h.floating_ip}
+    direct = {n: host(n, str(h.floating_ip), login, key) for n, h in made.items() if h.floating_ip}
     door = next((direct[h.name] for h in topology.hosts if h.name in direct and opens_ssh(topology, h)), None)
     inner = {
-        n: SshHost(n, str(h.address), login, key, via=door)
-        for n, h in made.items()
-        if n not in direct and door
+        n: host(n, str(h.address), login, key, via=door) for n, h in made.items() if n not in direct and door
     }
     return {**direct, **inner}
 

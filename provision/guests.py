@@ -18,6 +18,13 @@ EVERY = 0.5
 WAKE = {"SHUTOFF": "start_server", "PAUSED": "unpause_server", "SUSPENDED": "resume_server"}
 
 
+def hostname_of(server: str) -> str:
+    """The name that nova gives the guest of a server of that name (``nova.utils.sanitize_hostname``)."""
+    name = server.encode("latin-1", "ignore").decode("latin-1")[:63]
+    name = re.sub(r"[^\w.-]+", "", re.sub(r"[ _.]", "-", name), flags=re.ASCII)
+    return name.lower().strip(".-")
+
+
 class Guests:
     """Waits for the servers of a mark; ``cancelled`` ends the waits."""
 

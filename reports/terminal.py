@@ -32,6 +32,7 @@ def summary(run: Mapping[str, Any], terminal: Terminal) -> None:
         _row(terminal, f"{name:<{width}}", counts)
     if len(names) != 1:
         _row(terminal, f"{'      all checks':<{width}}", run["summary"]["verdicts"])
+    _roles(terminal, run["facts"].get("attach", {}).get("roles", {}))
     not_run = run["planned"] - len(run["checks"])
     if not_run > 0:
         terminal.write_line(f"{not_run} of {run['planned']} checks did not run", yellow=True)
@@ -51,6 +52,19 @@ def summary(run: Mapping[str, Any], terminal: Terminal) -> None:
     for check_id, what in run["left_behind"].items():
         for line in what.splitlines()[:_LEFT_BEHIND_LINES]:
             terminal.write_line(f"{_short(check_id)}: {one_line(line)}", red=True)
+
+
+def _roles(terminal: Terminal, roles: Mapping[str, str]) -> None:
+    """Who was taken to play which part, where somebody else's project was looked at."""
+    if not roles:
+        return
+    terminal.write_sep("-", "who plays which part")
+    width = max(map(len, roles))
+    for role, told in roles.items():
+        wanting = told.startswith(("missing: ", "ambiguous: "))
+        terminal.write_line(
+            f"  {role:<{width}}  {one_line(told, _WIDTH * 2)}", **({"yellow": True} if wanting else {})
+        )
 
 
 def _row(terminal: Terminal, name: str, counts: Mapping[str, Any]) -> None:

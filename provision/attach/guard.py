@@ -17,6 +17,7 @@ from probes.shell import HostError
 
 READS = ("GET", "HEAD")
 LOGIN = "/auth/tokens"
+LOCKED = "cannot be entered"
 
 
 class WriteRefusedError(Exception):
@@ -111,7 +112,7 @@ class LockedHost(SshHost):
         self._why = why
 
     def _logged_in(self, tcp: float, login: float) -> Any:
-        raise HostError(f"{self.name} cannot be entered: {self._why}")
+        raise HostError(f"{self.name} {LOCKED}: {self._why}")
 
 
 def counted(tally: Tally) -> Callable[..., SshHost]:
