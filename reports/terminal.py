@@ -59,12 +59,13 @@ def _roles(terminal: Terminal, roles: Mapping[str, str]) -> None:
     if not roles:
         return
     terminal.write_sep("-", "who plays which part")
-    width = max(map(len, roles))
+    parts: dict[str, list[str]] = {}
     for role, told in roles.items():
+        parts.setdefault(told, []).append(role)
+    for told, names in parts.items():
         wanting = told.startswith(("missing: ", "ambiguous: "))
-        terminal.write_line(
-            f"  {role:<{width}}  {one_line(told, _WIDTH * 2)}", **({"yellow": True} if wanting else {})
-        )
+        line = f"  {', '.join(names)}: {one_line(told, _WIDTH * 3)}"
+        terminal.write_line(line, **({"yellow": True} if wanting else {}))
 
 
 def _row(terminal: Terminal, name: str, counts: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from provision.attach.submission import ROLES, Submission
 from reports import roster
 from tests.recorded_runs import Group, record
 
@@ -128,7 +129,7 @@ def scripts(text: str) -> set[str]:
 def test_what_an_example_names_is_there(name: str) -> None:
     text = (EXAMPLES / name).read_text(encoding="utf-8")
     assert all((ROOT / each).exists() for each in scripts(text))
-    if name not in ("nightly.sh", "roster.csv", "labproof-nightly.timer"):
+    if name not in ("nightly.sh", "roster.csv", "submission.toml", "labproof-nightly.timer"):
         assert "docs/examples/nightly.sh" in text
 
 
@@ -159,6 +160,20 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     )
     said = [line for line in done.stderr.splitlines() if "labproof" in line]
     assert said == []
+
+
+def test_the_submission_reads(tmp_path: Path) -> None:
+    text = (EXAMPLES / "submission.toml").read_text(encoding="utf-8")
+    (tmp_path / "group-07.key").write_text("")
+    (tmp_path / "clouds.yaml").write_text("")
+    (tmp_path / "as it is.toml").write_text(text)
+    read = Submission.load(tmp_path / "as it is.toml")
+    assert (read.cloud, read.login, read.key) == ("lab-g07", "user", tmp_path / "group-07.key")
+    assert (read.ports, read.logs) == ({"calculator": 50010}, {"sum": "/home/user/SumService.log"})
+    (tmp_path / "all of it.toml").write_text(re.sub(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE))
+    read = Submission.load(tmp_path / "all of it.toml")
+    assert read.clouds_file == tmp_path / "clouds.yaml"
+    assert set(read.roles) == set(ROLES) - {"sub", "mul", "div"}
 
 
 def test_the_roster_reads() -> None:

@@ -250,11 +250,9 @@ def test_the_suites_are_attached_to_the_group(tmp_path: Path) -> None:
     assert plain[plain.index("--attach") + 1] == str(submission)
 
 
-def test_suites_that_cannot_attach_are_said_before_anything_is_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    written = tmp_path / "course.csv"
-    written.write_text("group,cloud\nGroup 01,lab-01\n")
-    assert command_line.main([str(written), "-o", str(tmp_path / "out")]) == 2
-    assert "cannot attach yet" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+def test_the_suites_know_what_they_are_told(tmp_path: Path) -> None:
+    words = suites("campus", ["--collect-only", "-q"])(Entry("A", "a", cloud="lab-a"), tmp_path)
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_the_second_router_alone_links_the_two_networks" in done.stdout
+    assert "test_removing_the_topology_leaves_nothing" not in done.stdout
