@@ -32,7 +32,7 @@ def summary(run: Mapping[str, Any], terminal: Terminal) -> None:
         _row(terminal, f"{name:<{width}}", counts)
     if len(names) != 1:
         _row(terminal, f"{'      all checks':<{width}}", run["summary"]["verdicts"])
-    _roles(terminal, run["facts"].get("attach", {}).get("roles", {}))
+    _roles(terminal, run.get("facts", {}).get("attach", {}).get("roles", {}))
     not_run = run["planned"] - len(run["checks"])
     if not_run > 0:
         terminal.write_line(f"{not_run} of {run['planned']} checks did not run", yellow=True)

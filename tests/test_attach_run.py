@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from fixtures.attach import entrances
 from fixtures.attach_project import AttachedProject
 from fixtures.explainers import Case
 from probes.calculator import Place, log_sizes
-from probes.host import LocalHost
+from probes.host import HostError, LocalHost
 from probes.observation import NotBuilt, Observation, Outcome, Unproven
 from provision.attach.guard import LockedHost, Tally
 from provision.attach.submission import Submission
@@ -152,6 +153,17 @@ def test_a_topology_that_is_there_stands_and_its_guests_are_locked_without_a_key
     assert all(isinstance(host, LockedHost) for host in standing.hosts.values())
     assert there.topology("two-networks") is standing
     assert there.topology("operations").address("vm") == "172.20.1.30"
+
+
+def test_a_key_that_cannot_be_read_locks_the_guests_and_no_more(project: Any, tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("no key")
+    there = project(two_networks())
+    there.cloud.lab = replace(there.cloud.lab, ssh_key=tmp_path / "id")
+    host = there.topology("two-networks").hosts["calculator"]
+    with pytest.raises(
+        HostError, match="calculator cannot be entered: SSH host 'calculator': cannot read the key"
+    ):
+        host.run("true")
 
 
 def test_what_is_missing_fails_and_what_cannot_be_told_is_open(project: Any) -> None:
