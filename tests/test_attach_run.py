@@ -180,10 +180,12 @@ def test_what_is_missing_fails_and_what_cannot_be_told_is_open(project: Any) -> 
 def test_services_that_are_not_told_apart_are_open_and_their_network_is_not(project: Any) -> None:
     there = project(two_networks(), Said({"192.168.37.50": [50000]}))
     assert there.topology("two-networks").topology.hosts
+    app = there.application("over_two_networks", "two-networks")
+    assert app.desktop_url == "http://192.168.37.50:50000", "the calculator itself can be asked"
     with pytest.raises(
         Unproven, match=r"which VM is whose of sum, sub, mul, div cannot be told.*\[roles\] sum = …"
     ):
-        there.application("over_two_networks", "two-networks")
+        assert app.micro
     named = {"sum": "uno", "sub": "due", "mul": "tre", "div": "quattro"}
     there = project(two_networks(), Said({"192.168.37.50": [50000]}), roles=named)
     assert there.application("over_two_networks", "two-networks").places["div"].address == "10.9.0.4"

@@ -94,6 +94,11 @@ class Arrangement:
         frame: list[Role[Any]] = [*self.networks.values(), *self.routers.values()]
         return bool(frame) and not any(role.missing for role in frame)
 
+    @property
+    def begun(self) -> bool:
+        """Whether somebody has set about it: its networks are there."""
+        return bool(self.networks) and not any(role.missing for role in self.networks.values())
+
     def missing(self) -> list[str]:
         """What is not there, a sentence each."""
         return list(dict.fromkeys(role.missing for _, role in self.roles() if role.missing))
