@@ -22,6 +22,7 @@ from tests.attach_world import (
     CALCULATOR,
     EXTERNAL,
     SAID,
+    SERVICES,
     TIER_SAID,
     Built,
     Said,
@@ -197,12 +198,22 @@ def test_a_rule_that_the_table_does_not_have_is_a_difference() -> None:
     built.network("casa", "10.5.7.0/24")
     built.router("uscio", EXTERNAL, casa="10.5.7.1")
     built.group("lab")
-    own = built.group("tutto", *ASKED[:-1], CALCULATOR)
+    web = RuleKey("ingress", "IPv4", "tcp", (80, 80), None, None)
+    own = built.group("tutto", *ASKED[:-1], CALCULATOR, web)
     built.server("macchina", "casa", "10.5.7.20", own, floating_ip="192.168.37.28")
     assert unlike(built, "operations") == [
         "security group lab lacks the rule: ingress IPv4 tcp 22 from anywhere",
-        "security group lab has a rule that is not intended: ingress IPv4 tcp 50000-50050 from anywhere",
+        "security group lab has a rule that is not intended: ingress IPv4 tcp 80 from anywhere",
     ]
+
+
+def test_the_ports_of_a_later_objective_are_not_held_against_the_table() -> None:
+    built = Built()
+    built.network("casa", "10.5.7.0/24")
+    built.router("uscio", EXTERNAL, casa="10.5.7.1")
+    own = built.group("tutto", *ASKED, CALCULATOR, SERVICES)
+    built.server("macchina", "casa", "10.5.7.20", own, floating_ip="192.168.37.28")
+    assert unlike(built, "operations") == []
 
 
 def test_rules_that_no_document_could_have_are_taken_as_they_are() -> None:

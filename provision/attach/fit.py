@@ -170,7 +170,11 @@ class _Fit:
             if name not in used:
                 continue
             if item.id in self.playing:
-                yield self.document.security_group(name)
+                asked = self.document.security_group(name)
+                # what a later objective has put into it: the calculator's and the services' ports
+                more = (rule.key for rule in item.rules if _is_for_services(rule.key))
+                later = (_rule(key, self.group_names) for key in more)
+                yield replace(asked, rules=tuple(dict.fromkeys((*asked.rules, *later))))
             else:
                 yield SecurityGroup(name, tuple(_rule(rule.key, self.group_names) for rule in item.rules))
 
@@ -183,6 +187,11 @@ def _unlike(asked: SecurityGroup, found: CloudSecurityGroup) -> int:
     """How many rules of the two are not in the other."""
     wanted = {rule_key(rule, rule.remote_group) for rule in asked.rules}
     return len(wanted ^ {rule.key.named({found.id: asked.name}) for rule in found.rules})
+
+
+def _is_for_services(key: RuleKey) -> bool:
+    first, last = key.ports or (0, 0)
+    return key.protocol == "tcp" and 50000 <= first <= last <= 50050
 
 
 def _rule(key: RuleKey, names: Mapping[str, str]) -> Rule:
