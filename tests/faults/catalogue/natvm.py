@@ -44,7 +44,7 @@ plugged(
 
 @fault(
     "guest-without-default-route", "The guest has no default route", NAT,
-    red="NAT-02 NAT-05", open_="NAT-06", words="natvm has no default route",
+    red="NAT-02 NAT-05", open_=f"NAT-06 {BY_RULE}", words="natvm has no default route",
 )  # fmt: skip
 def guest_without_default_route(world: World) -> Iterator[None]:
     guest = world.machine().host

@@ -206,7 +206,7 @@ def same_address_twice(world: World) -> Iterator[None]:
 
 @fault(
     "answers-dropped", "The second router lets packets through one way only", NETWORKS,
-    red="TOP-05", words="was seen at",
+    red="TOP-05", open_="TOP-08", words="was seen at",
 )  # fmt: skip
 def answers_dropped(world: World) -> Iterator[None]:
     router = f"qrouter-{world.standing('two-networks').deployment.routers['RT2'].id}"

@@ -18,9 +18,12 @@ def no_quota_to_resize(world: World) -> Iterator[None]:
     project, compute = world.cloud.project, world.admin.compute
     used = world.cloud.api.compute.get_limits().absolute.total_ram_used
     flavor = world.cloud.flavor("nano").ram
+    granted = compute.get_quota_set(project).ram
     compute.update_quota_set(project, ram=used + flavor + 16)
-    yield
-    compute.delete_quota_set(project)
+    try:
+        yield
+    finally:
+        compute.update_quota_set(project, ram=granted)
 
 
 @fault(
