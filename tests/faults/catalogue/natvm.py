@@ -89,7 +89,9 @@ def neighbour_reaches_the_address(world: World) -> Iterator[None]:
 )  # fmt: skip
 def disk_full(world: World) -> Iterator[None]:
     fill = "fallocate -l $(df --output=avail -B1 / | tail -n 1) /full; cat /dev/zero > /full2; true"
-    with world.changed(world.machine().host, f"sudo sh -c '{fill}'", "sudo rm -f /full /full2"):
+    guest = world.machine().host
+    world.guest(guest, "rm -f ~/Desktop/COUCOU")  # else it is written again into its own block
+    with world.changed(guest, f"sudo sh -c '{fill}'", "sudo rm -f /full /full2"):
         yield
 
 
