@@ -123,8 +123,8 @@ class World:
     @contextmanager
     def changed(self, host: Host, command: str, undo: str, *arguments: object) -> Iterator[None]:
         """Runs a command in a guest, and at the end another that undoes it; both take the same arguments."""
-        self.guest(host, command, *arguments)
         try:
+            self.guest(host, command, *arguments)
             yield
         finally:
             self.guest(host, undo, *arguments)

@@ -317,10 +317,12 @@ def service_crashed_over(world: World) -> Iterator[None]:
 )  # fmt: skip
 def guests_disk_full(world: World) -> Iterator[None]:
     sum_ = world.standing(TWO).hosts["sum"]
-    # the log's last block too: what is appended needs a new one
-    world.guest(
-        sum_,
-        "sudo sh -c 'cat /dev/zero > /var/full 2>/dev/null; head -c 4096 /dev/zero >> /var/log/labproof-sum.log; true'",
-    )
-    yield
-    world.guest(sum_, "sudo rm /var/full")
+    # what is left after it is written, which takes an emulated disk long; then the log's last block: what is appended
+    # needs a new one
+    room = "$(($(df -P / | awk 'END { print $4 }') - 1024))"
+    script = f"fallocate -l {room}K /var/full; cat /dev/zero > /var/full2; head -c 4096 /dev/zero >> $1; true"
+    try:
+        world.guest(sum_, "sudo sh -c %s sh /var/log/labproof-sum.log 2>/dev/null", script)
+        yield
+    finally:
+        world.guest(sum_, "sudo rm -f /var/full /var/full2")
