@@ -7,7 +7,7 @@ port of a container engine, accepts it before anybody knows whether the service 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from probes.classify import Reading, connect_reading
 from probes.host import CommandResult, Host, HostError
@@ -53,7 +53,7 @@ class GreetingProbe(WindowProbe):
         numbers = {"port": float(self.port)}
         connected, _, line = result.stdout.partition("connected\n")
         if connected or "connected\n" not in result.stdout:
-            return connect_reading(result)
+            return replace(connect_reading(result), numbers=numbers)
         right = line.startswith(self.expect)
         return Reading(Outcome.REACHABLE if right else Outcome.NO_ANSWER, numbers)
 
