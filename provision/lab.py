@@ -24,16 +24,8 @@ ENGINES = ("vm", "local")
 PARTS = ("openstack", "calculator", "virtualbox", "docker", "kubernetes", "desktop", "neighbour", "outside")
 
 
-class LabError(Exception):
-    """A lab file is refused.
-
-    Attributes:
-        problems: everything that is wrong with it, a line each: ``file: key: reason``.
-    """
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = list(problems)
-        super().__init__("\n".join(self.problems))
+class LabError(tables.RefusedError):
+    """A lab file is refused."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,18 @@ SECRETS = re.compile(
 )
 
 
+class RefusedError(Exception):
+    """A file is refused.
+
+    Attributes:
+        problems: everything that is wrong with it, a line each: ``file: key: reason``.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
 def meant(word: str, known: list[str] | tuple[str, ...]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -20,6 +20,9 @@ Ethertype = Literal["IPv4", "IPv6"]
 FLAVORS = ("nano", "tiny", "small2", "small", "medium", "large")
 """The lab's flavors; a lab file maps them to those of its cloud."""
 
+SERVICE_PORTS = range(50000, 50051)
+"""What the lab lets in to the calculator and its services."""
+
 ANYWHERE = IPv4Network("0.0.0.0/0")
 
 

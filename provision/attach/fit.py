@@ -18,7 +18,7 @@ from provision.attach.view import Attached, group_names
 from provision.deployment import Deployment
 from provision.differences import rule_key
 from provision.holdings import CloudNetwork, CloudSecurityGroup, CloudServer, Holdings, RuleKey
-from provision.topology import Host, Leg, Network, Route, Router, Rule, SecurityGroup, Topology
+from provision.topology import SERVICE_PORTS, Host, Leg, Network, Route, Router, Rule, SecurityGroup, Topology
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _unlike(asked: SecurityGroup, found: CloudSecurityGroup) -> int:
 
 def _is_for_services(key: RuleKey) -> bool:
     first, last = key.ports or (0, 0)
-    return key.protocol == "tcp" and 50000 <= first <= last <= 50050
+    return key.protocol == "tcp" and first in SERVICE_PORTS and last in SERVICE_PORTS
 
 
 def _rule(key: RuleKey, names: Mapping[str, str]) -> Rule:

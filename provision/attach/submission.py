@@ -38,16 +38,8 @@ ROLES = ("front", "back", "first_router", "second_router", "vm", "calculator", "
 KIND = "a submission file"
 
 
-class SubmissionError(Exception):
-    """A submission file is refused.
-
-    Attributes:
-        problems: everything that is wrong with it, a line each: ``file: key: reason``.
-    """
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = list(problems)
-        super().__init__("\n".join(self.problems))
+class SubmissionError(tables.RefusedError):
+    """A submission file is refused."""
 
 
 @dataclass(frozen=True)
