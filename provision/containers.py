@@ -177,22 +177,23 @@ class Engine:
         name = self.name(what)
         if self.journal:
             self.journal.intend("container", name)
-        self._there(image)
-        with doing(f"docker run {name} from {image}"):
+        what_for = f"docker run {name} from {image}"
+        self._there(image, what_for)
+        with doing(what_for):
             return self.client.containers.run(
                 image, name=name, detach=True, tty=True, stdin_open=True, labels={LABEL: self.run},
                 ports={f"{inside}/tcp": outside for inside, outside in (ports or {}).items()},
             )  # fmt: skip
 
-    def _there(self, image: str) -> None:
-        """Pulls an image that the engine does not have, as ``docker run`` does."""
+    def _there(self, image: str, what_for: str) -> None:
+        """Pulls an image that the engine does not have, as ``docker run`` does; ``what_for`` leads its error."""
         try:
             with doing(f"docker image inspect {image}"):
                 self.client.images.get(image)
         except ContainerError as error:
             if error.kind != "missing":
                 raise
-            with doing(f"No such image on the engine: {image}; docker pull {image}"):
+            with doing(f"{what_for}: No such image on the engine; docker pull {image}"):
                 self.client.images.pull(image)
 
     def commit(self, container: Any, what: str) -> Any:
