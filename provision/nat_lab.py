@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from provision.box import docker_guest, guest, package_source, runtime, saved_vm
+from provision.box import accel, docker_guest, guest, package_source, rootfs, runtime, saved_vm
 from provision.box.paths import state
 from provision.lab import Lab
 from provision.nat_machines import NatMachine, NatMachines, Source
@@ -60,7 +60,8 @@ class NatLab:
     def _docker_source(self) -> Source:
         if self.lab.natvm_image:
             return self.plain
-        return saved_vm.docker_source(docker_guest.ensure(self.on_progress), self.accelerator)
+        assert isinstance(self.hypervisor, Qemu)  # the embedded lab's
+        return saved_vm.docker_source(docker_guest.ensure(self.on_progress), self.hypervisor)
 
     def docker_machine(self, machines: NatMachines) -> NatMachine:
         """The VM with Docker: as an earlier run left it, from a saved state where that is sound, or booted."""
@@ -148,7 +149,12 @@ def _on_the_box(lab: Lab, on_progress: OnLine) -> NatLab:
     accelerator: Literal["kvm", "tcg"] = "kvm" if box.accelerator == "kvm" else "tcg"
     # in the box's folder: what is left of it goes with the box
     folder = box.data / "natvm"
-    hypervisor = Qemu(folder, prefix=box.holder.beside("desktop"), accelerator=accelerator)
+    hypervisor = Qemu(
+        folder,
+        prefix=box.holder.beside("desktop"),
+        accelerator=accelerator,
+        qemu=accel.qemu_of(rootfs.path()),
+    )
     image = guest.ensure(on_progress)
     facts = json.loads((image / "guest.json").read_text())
     plain = Source(

@@ -10,7 +10,6 @@ which is ``1 0`` in a new one: nobody.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Literal
 
 from provision.natvm import Disk, NatVmError, OnProgress, VmSettings
 from provision.qemu_disks import Disks, Machine, Registry
-from provision.qemu_image import QemuImg, one_line
+from provision.qemu_image import QemuImg
 from provision.qemu_vm import Program, QemuVm, last_lines
 
 __all__ = ["Qemu", "QemuVm", "last_lines"]
@@ -60,16 +59,15 @@ class Qemu:
         Raises:
             NatVmError: ``configuration``, QEMU cannot be run.
         """
-        said = self._program.run([*self._program.argv, "--version"], "asking QEMU for its version", 30)
-        found = re.search(r"version (\d[\w.]*)", said.stdout)
-        if said.returncode or not found:
-            raise NatVmError(
-                "configuration",
-                f"running {self._program.argv[0]} --version",
-                one_line(said.stderr or said.stdout) or f"exit status {said.returncode}",
-                "install QEMU (Debian: apt install qemu-system-x86 qemu-utils)",
-            )
-        return found[1]
+        return self._program.version
+
+    def threaded(self) -> bool:
+        """Whether the processors of a guest run at the same time: under KVM, and emulated by QEMU 8.1 or later.
+
+        Raises:
+            NatVmError: ``configuration``, QEMU cannot be run.
+        """
+        return self._program.accelerator == "kvm" or self._program.threads_are_safe
 
     def cannot_start(self) -> str:
         try:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -47,10 +48,10 @@ for name, protocol, address, port in json.loads(sys.argv[1]):
 """
 
 
-# One thread for all processors. QEMU before 8.1 reads the instructions that it translates without a lock: one that
-# another thread writes meanwhile, as Linux does when a static key changes, stays for ever in the translation, and
-# the guest's processors spin on a breakpoint that is no longer there.
-EMULATED = "tcg,thread=single"
+# QEMU before 8.1 reads the instructions that it translates without a lock: one that another thread writes meanwhile,
+# as Linux does when a static key changes, stays for ever in the translation, and the guest's processors spin on a
+# breakpoint that is no longer there. There, one thread runs them all.
+THREADS_SAFE = (8, 1)
 
 
 def last_lines(console: str, count: int = 6) -> str:
@@ -66,6 +67,30 @@ class Program:
     argv: tuple[str, ...]
     prefix: tuple[str, ...]
     accelerator: Literal["tcg", "kvm"]
+
+    @cached_property
+    def version(self) -> str:
+        """Such as ``7.2.22``.
+
+        Raises:
+            NatVmError: ``configuration``, it cannot be run.
+        """
+        said = self.run([*self.argv, "--version"], "asking QEMU for its version", 30)
+        found = re.search(r"version (\d[\w.]*)", said.stdout)
+        if said.returncode or not found:
+            raise NatVmError(
+                "configuration",
+                f"running {self.argv[0]} --version",
+                one_line(said.stderr or said.stdout) or f"exit status {said.returncode}",
+                "install QEMU (Debian: apt install qemu-system-x86 qemu-utils)",
+            )
+        return found[1]
+
+    @property
+    def threads_are_safe(self) -> bool:
+        """Whether each processor that it emulates can have a thread of its own."""
+        numbers = [int(number) for number in re.findall(r"\d+", self.version)[:2]]
+        return tuple(numbers) >= THREADS_SAFE
 
     def run(
         self,
@@ -295,6 +320,7 @@ class QemuVm:
             raise NatVmError("fault", tried, str(error)) from error
 
     def _launch(self, tried: str, snapshot: str = "") -> None:
+        _ = self._program.version  # asked while no lock is held that a child could inherit
         with self._registry.changing() as document:
             machine = document.vm(self._name)
             if self._runs():
@@ -326,10 +352,11 @@ class QemuVm:
 
     def _argv(self, settings: VmSettings, form: str) -> list[str]:
         kvm = self._program.accelerator == "kvm"
+        emulated = f"tcg,thread={'multi' if self._program.threads_are_safe else 'single'}"
         argv = [
             *self._program.argv,
             *("-name", settings.name, "-nodefaults", "-no-user-config", "-display", "none"),
-            *("-machine", "pc", "-accel", "kvm" if kvm else EMULATED),
+            *("-machine", "pc", "-accel", "kvm" if kvm else emulated),
             *("-cpu", "host" if kvm else "max"),
             *("-smp", str(settings.cpus), "-m", str(settings.memory_mb)),
             *("-chardev", f"file,id=console,path={_quoted(self.folder / 'console')}"),

@@ -463,3 +463,16 @@ def test_kinds_of_failure(text: str, kind: str):
 def test_the_last_lines_of_a_console():
     assert last_lines("a\r\n\x1b[1;32mb\x1b[0m\n\n  c  \nd", 3) == "b | c | d"
     assert last_lines("\x1b[2J\r\n") == "(nothing on the console)"
+
+
+@pytest.mark.parametrize(
+    ("version", "threaded"), [("7.2.22", False), ("8.0.5", False), ("8.1.0", True), ("10.0.2", True)]
+)
+def test_processors_are_emulated_at_once_where_that_is_sound(tmp_path: Path, version: str, threaded: bool):
+    said = f"echo 'QEMU emulator version {version} (Debian 1:{version}+dfsg-1)'"
+    qemu = Qemu(tmp_path / "qemu", qemu=("sh", "-c", said))
+    assert (qemu.version(), qemu.threaded()) == (version, threaded)
+    argv = qemu.create(VmSettings("vm", qcow2(tmp_path / "a.qcow2")))._argv(
+        VmSettings("vm", tmp_path / "a.qcow2"), "qcow2"
+    )
+    assert argv[argv.index("-accel") + 1] == f"tcg,thread={'multi' if threaded else 'single'}"

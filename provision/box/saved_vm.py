@@ -19,16 +19,20 @@ from provision.qemu import Qemu
 from provision.runs import make_key
 
 STATE = "ready"
-CPUS = {"kvm": 2, "tcg": 1}
-"""Of an accelerator. Emulated processors share one thread (see :mod:`provision.qemu_vm`): two are no quicker."""
+CPUS = 2
+"""Where they run at the same time; where they share one thread (see :mod:`provision.qemu_vm`), two are no quicker."""
 WARM = "sudo docker run --rm %s true && sync"
 
 
-def docker_source(image: Path, accelerator: str) -> Source:
-    """The machine that boots the guest with Docker from the folder `image`, on an accelerator."""
+def docker_source(image: Path, hypervisor: Qemu) -> Source:
+    """The machine that boots the guest with Docker from the folder `image`, on this hypervisor.
+
+    Raises:
+        NatVmError: ``configuration``, QEMU cannot be run.
+    """
     guest = json.loads((image / "guest.json").read_text())
     return Source(
-        image / "root.qcow2", guest["login"], docker_guest.MEMORY_MIB, CPUS[accelerator],
+        image / "root.qcow2", guest["login"], docker_guest.MEMORY_MIB, CPUS if hypervisor.threaded() else 1,
         kernel=image / "vmlinuz", initrd=image / "initrd.img", command_line=guest["os_command_line"],
         takes_config_drive=True,
     )  # fmt: skip
@@ -45,7 +49,7 @@ def ensure(image: Path, hypervisor: Qemu, accelerator: str, log: Log) -> tuple[S
     Raises:
         NatVmError: it did not boot, or could not be saved.
     """
-    cold = docker_source(image, accelerator)
+    cold = docker_source(image, hypervisor)
     shape = f"{hypervisor.version()} {accelerator} {cold.memory_mb} {cold.cpus} {cold.command_line}"
     sources = [
         Path(__file__),
