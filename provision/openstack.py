@@ -27,7 +27,7 @@ from provision.holdings import Holdings, holdings
 from provision.journal import Journal
 from provision.mark import Mark, Whose
 from provision.plan import plan, result
-from provision.removal import LeftBehind, LeftBehindError, OnLine, Removal, destroy, sweep
+from provision.removal import LeftBehind, LeftBehindError, OnLine, Removal, destroy
 from provision.topology import Topology
 from provision.waiters import WaitCancelled
 
@@ -40,7 +40,6 @@ __all__ = [
     "apply",
     "destroy",
     "standing",
-    "sweep",
 ]
 
 ACTIVE_SECONDS = 300.0
@@ -202,6 +201,8 @@ def _failed(draft: Draft, error: GraphError) -> ProvisionError:
         if not isinstance(cause, CloudError):
             # Not the cloud's doing but ours: the trace is worth more than a line.
             raise cause
-    cause = next(cause for cause in real.values() if isinstance(cause, CloudError))
+    failures = [cause for cause in real.values() if isinstance(cause, CloudError)]
+    if not failures:
+        return ProvisionError(f"topology {draft.topology.name}: the run is being ended", None, draft.made)
     more = f" (and {len(real) - 1} more steps failed)" if len(real) > 1 else ""
-    return ProvisionError(f"topology {draft.topology.name}: {cause}{more}", cause, draft.made)
+    return ProvisionError(f"topology {draft.topology.name}: {failures[0]}{more}", failures[0], draft.made)
