@@ -39,6 +39,7 @@ MACHINES = frozenset({"vm", "disk"})
 CONTAINERS = frozenset({"container", "container image"})
 FILES = frozenset({"file", "folder"})
 BOX = "box"
+KNOWN = journals.CLOUD | MACHINES | CONTAINERS | FILES | {BOX, "forwarding rule"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ class Sweeper:
     def _remove(self, record: Record) -> Swept:
         kinds = {entry.kind for entry in record.left}
         removed: list[str] = []
-        left: list[str] = []
+        unknown = sorted(kinds - KNOWN)
+        left = [f"{', '.join(unknown)}: this version does not know how to remove it"] if unknown else []
         for wanted, work in (
             (kinds & CONTAINERS, self._remove_containers),
             (kinds & MACHINES, self._remove_machines),
