@@ -39,6 +39,7 @@ __all__ = [
     "Removal",
     "apply",
     "destroy",
+    "needs",
     "standing",
 ]
 
@@ -113,6 +114,18 @@ def apply(
         path=(looked, *_later(draft.graph.critical_path(), ready)),
         seconds=time.monotonic() - began,
     )
+
+
+def needs(cloud: Cloud, topology: Topology, run: str) -> dict[str, int]:
+    """What a topology takes of the project's quota when nothing of it is there (see :meth:`Cloud.check_quota`).
+
+    Raises:
+        CloudError: something that it needs is not on the cloud.
+    """
+    mark = Mark(run, topology.name)
+    draft = Draft(cloud, topology, mark, Holdings(mark.prefix))
+    plan(draft, "", ACTIVE_SECONDS)
+    return draft.needs
 
 
 def standing(topology: Topology, mark: Whose, have: Holdings) -> Deployment:

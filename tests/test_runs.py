@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,10 +20,14 @@ ROOT = str(Path(__file__).resolve().parent.parent)
 
 
 @pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", ROOT)
-    return tmp_path / "labproof"
+    yield tmp_path / "labproof"
+    for process in psutil.process_iter(["cmdline"]):
+        # one that waits to try again what nobody can remove
+        if str(tmp_path) in " ".join(process.info["cmdline"] or ()):
+            process.kill()
 
 
 def test_a_run_that_leaves_nothing_takes_its_key_with_it(state: Path) -> None:
@@ -140,8 +145,6 @@ def begin(pytester: pytest.Pytester, **environment: str) -> tuple[subprocess.Pop
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # it is to hear interrupts, whoever started this
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert run.stdout
     for line in run.stdout:
