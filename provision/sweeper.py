@@ -97,7 +97,9 @@ class Sweeper:
         return [
             record
             for record in journals.read_all()
-            if record.lab == self.lab.name and not record.alive and (record.left or not record.kept)
+            if record.lab == self.lab.name
+            and not record.alive
+            and (record.left or not record.kept or not self._stands())
         ]
 
     def look(self, record: Record) -> list[Thing]:
@@ -134,17 +136,18 @@ class Sweeper:
         unknown = sorted(kinds - KNOWN)
         left = [f"{', '.join(unknown)}: this version does not know how to remove it"] if unknown else []
         for wanted, work in (
+            # with it goes all that is on it
+            (kinds & {BOX}, self._end_box),
             (kinds & CONTAINERS, self._remove_containers),
             (kinds & MACHINES, self._remove_machines),
             (kinds & journals.CLOUD if self.lab.has("openstack") else (), self._remove_from_cloud),
             (kinds & FILES, self._remove_files),
-            (kinds & {BOX}, self._end_box),
         ):
             if wanted and (self._stands() or work == self._remove_files):
                 gone, stays = work(record)
                 removed += gone
                 left += stays
-        if not left and not record.kept:
+        if not left and not (record.kept and self._stands()):
             record.path.unlink(missing_ok=True)
             drop_key(record.run)
         elif not left:
@@ -187,7 +190,7 @@ class Sweeper:
                     return removed, [str(each) for each in done]
                 self._tell(f"looking again in {self._settle - waited:.0f} s: more was asked for")
                 time.sleep(self._settle - waited)
-        except CloudError as error:
+        except (CloudError, BoxError) as error:
             return removed, [str(error)]
 
     def _machines(self, run: str, only: frozenset[str] | None) -> NatMachines:
@@ -243,7 +246,7 @@ class Sweeper:
     def _end_box(self, record: Record) -> tuple[list[str], list[str]]:
         if not self._started_box(record):
             return [], []
-        if users := in_use(self.lab, record.run):
+        if users := in_use(record.run):
             # the last of them ends it
             self._tell(f"the embedded lab stays: run {', '.join(users)} uses it")
             return [], []
@@ -307,9 +310,9 @@ def names(record: Record, kinds: frozenset[str]) -> frozenset[str]:
     return frozenset(entry.name for entry in record.left if entry.kind in kinds)
 
 
-def in_use(lab: Lab, run: str) -> list[str]:
-    """Other runs on a lab that still run."""
-    return [r.run for r in journals.read_all() if r.lab == lab.name and r.alive and r.run != run]
+def in_use(run: str) -> list[str]:
+    """Other runs that still run: several lab files may be of the one embedded lab."""
+    return [record.run for record in journals.read_all() if record.alive and record.run != run]
 
 
 def show(lab: Lab, orphans: dict[str, list[Thing]]) -> None:
