@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from provision import journal as journals
 from provision.box.namespaces import BoxError
-from provision.box.paths import state
+from provision.box.paths import state, sweep_scratch
 from provision.containers import ContainerError, Engine, local
 from provision.journal import Record
 from provision.lab import Lab
@@ -147,6 +147,8 @@ class Sweeper:
                 gone, stays = work(record)
                 removed += gone
                 left += stays
+        # folders of the cache that a dead run has half made
+        sweep_scratch()
         if not left and not (record.kept and self._stands()):
             record.path.unlink(missing_ok=True)
             drop_key(record.run)
