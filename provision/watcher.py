@@ -35,13 +35,16 @@ class Watcher:
 
     Args:
         journal: the run's journal.
-        lab: name of the lab file, or its path.
+        lab: the lab file.
     """
 
-    def __init__(self, journal: Path, lab: str) -> None:
+    def __init__(self, journal: Path, lab: Path) -> None:
+        words = ["--lab", str(lab.resolve()), "--journal", str(journal.resolve())]
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        # in the run's own folder: a clouds.yaml may be there
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "provision.watcher", "--lab", lab, "--journal", str(journal)],
-            cwd=ROOT,
+            [sys.executable, "-m", "provision.watcher", *words],
+            env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
