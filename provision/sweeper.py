@@ -143,7 +143,7 @@ class Sweeper:
             (kinds & journals.CLOUD if self.lab.has("openstack") else (), self._remove_from_cloud),
             (kinds & FILES, self._remove_files),
         ):
-            if wanted and (self._stands() or work == self._remove_files):
+            if wanted and (self._stands() or work in (self._remove_files, self._end_box)):
                 gone, stays = work(record)
                 removed += gone
                 left += stays
