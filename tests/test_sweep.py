@@ -196,7 +196,7 @@ def test_the_vm_of_a_killed_run_is_swept_and_the_run_that_lives_is_not(lab: Lab,
     (left,) = [record for record in journals.read_all() if record.run not in known]
     told = sweep()
     assert f"run {left.run} on box has ended" in told.stdout, told.stdout + told.stderr
-    assert f"vm labproof-{left.run}-natvm" in told.stdout, told.stdout
+    assert f"vm labproof-{left.run}-" in told.stdout, told.stdout
     assert "nothing was removed" in told.stdout
     assert hypervisor.vms(), "it was removed though nobody said so"
     done = sweep("--remove")
@@ -212,13 +212,14 @@ def test_the_vm_of_a_killed_run_is_swept_and_the_run_that_lives_is_not(lab: Lab,
 def test_an_interrupt_while_servers_boot_removes_them_soon(
     cloud: Cloud, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """The run does not wait for the boots; nothing is left, and the removal is told as it goes."""
+    """Nothing is left, and the removal is told as it goes."""
     before = set(holdings(cloud).things())
     run = begin(tmp_path, "suites/openstack/test_one_vm.py", "-k", "floating_ip_answers")
     try:
         until(lambda: len([*holdings(cloud).servers]) >= 1, "the run's servers", 120)
         run.send_signal(number)
-        seen = ended(run, tmp_path, 120)
+        # nova hears of the end of a server that it is building when it has waited for its port: up to two minutes
+        seen = ended(run, tmp_path, 240)
     finally:
         run.kill()
     assert f"{number.name}: what the run made is being removed" in seen.text

@@ -22,7 +22,7 @@ from provision import journal as journals
 from tests.endurance import census
 from tests.endurance.stage import ROOT, Running, Say, Stage, begin, within
 
-END = 180.0
+END = 240.0
 """Seconds that a run may take to end after it was told to, or after a process of it was killed."""
 WATCH = 240.0
 SECONDS = {"openstack": 120.0, "natvm": 75.0, "engine": 75.0}
