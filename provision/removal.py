@@ -163,6 +163,8 @@ def _lines(on_progress: OnLine | None) -> Callable[[Progress], None]:
     def tell(progress: Progress) -> None:
         if on_progress and progress.state == "done":
             on_progress(f"{progress.step} removed after {progress.seconds:.1f} s")
+        elif on_progress and progress.state == "started" and progress.step.startswith(GOING):
+            on_progress(f"waiting for the {progress.step}")
 
     return tell
 
