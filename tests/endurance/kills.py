@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -108,7 +109,12 @@ class Kills:
 
     def run(self, strikes: list[Strike]) -> list[Row]:
         before = self._count()
+        stopped = threading.Event()
+        signal.signal(signal.SIGINT, lambda *_: stopped.set())
         for number, strike in enumerate(strikes, 1):
+            if stopped.is_set():
+                self.say("interrupted: what was seen so far is written down")
+                break
             row = Row(number, strike.kind, strike.victim, strike.at)
             self._strike(strike, row)
             after = self._count()
