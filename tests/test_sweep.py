@@ -26,7 +26,7 @@ from provision.sweeper import Sweeper, show
 from provision.topology import Topology
 from reports import runfile
 from tests.probes_world import until
-from tests.suite_runs import ROOT, begin, ended
+from tests.suite_runs import ROOT, SuiteRun, begin, ended
 
 pytestmark = pytest.mark.box
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBXtmrcQ1rMTx3HgPJhhnxVXMMxbT5RtBbCSsXHmjSq8 labproof-tests"
@@ -49,6 +49,17 @@ def sweep(*words: str) -> subprocess.CompletedProcess[str]:
 def watcher_of(run: subprocess.Popen[str]) -> psutil.Process:
     (watcher,) = [p for p in psutil.Process(run.pid).children() if "provision.watcher" in p.cmdline()]
     return watcher
+
+
+def both(folder: Path, *words: str) -> list[SuiteRun]:
+    """Two runs that are begun together."""
+    names = ("one", "other")
+    runs = [begin(folder / name, *words) for name in names]
+    try:
+        return [ended(run, folder / name, 400) for run, name in zip(runs, names, strict=True)]
+    finally:
+        for run in runs:
+            run.kill()
 
 
 @pytest.fixture(scope="module")
@@ -235,8 +246,7 @@ def test_two_runs_at_once_do_not_see_each_others_things(cloud: Cloud, tmp_path: 
     """Two on the same project, begun together: each proves its checks, and removes its own things alone."""
     before = set(holdings(cloud).things())
     words = ("suites/openstack/test_one_vm.py", "-k", "intended_topology or address_of_its_subnet")
-    runs = [begin(tmp_path / name, *words) for name in ("one", "other")]
-    seen = [ended(run, tmp_path / name, 300) for run, name in zip(runs, ("one", "other"), strict=True)]
+    seen = both(tmp_path, *words)
     for each in seen:
         assert set(each.verdicts.values()) == {"pass"}, each.text[-3000:]
         assert each.status == 0
@@ -247,8 +257,7 @@ def test_two_runs_at_once_do_not_see_each_others_things(cloud: Cloud, tmp_path: 
 def test_two_runs_of_the_nat_vm_at_once(lab: Lab, tmp_path: Path) -> None:
     hypervisor: Any = nat_lab(lab, print).hypervisor
     words = ("suites/virtualbox/test_nat.py", "-k", "reaches_its_host or another_network")
-    runs = [begin(tmp_path / name, *words) for name in ("one", "other")]
-    seen = [ended(run, tmp_path / name, 300) for run, name in zip(runs, ("one", "other"), strict=True)]
+    seen = both(tmp_path, *words)
     for each in seen:
         assert set(each.verdicts.values()) == {"pass"}, each.text[-3000:]
         assert each.status == 0
