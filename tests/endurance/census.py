@@ -29,7 +29,8 @@ LISTS = {
 }
 # what a cloud changes in a thing by itself, while nobody touches it
 UNSTEADY = frozenset(
-    {"updated_at", "progress", "location", "status", "binding_host_id", "fault", "power_state"}
+    {"revision_number"}
+    | {"updated_at", "progress", "location", "status", "binding_host_id", "fault", "power_state"}
 )
 
 
