@@ -1,6 +1,7 @@
 # make conformance   builds what is missing, starts the embedded lab, runs the suites, prints the report's path
 # make test          the project's own checks and tests, the embedded lab included
 # make detection     puts every fault of the catalogue into the embedded lab, and scores what the suites say of it
+# make cloud-faults  has every call to the embedded lab's cloud fail in every way, one at a time
 # make course        builds five groups' projects on the embedded lab, and grades them by one command
 # make browser-tests the reports looked at in headless Chromium
 # LAB=cloud          the same on somebody's OpenStack (labs/cloud.toml), without root and without the embedded lab
@@ -12,7 +13,7 @@ PACKAGES := mmdebstrap qemu-system-x86 qemu-utils e2fsprogs cpio kmod iproute2 i
 # real peers of the project's own tests: SSH servers, a packet filter
 TEST_PACKAGES := openssh-server dropbear-bin nftables busybox
 
-.PHONY: setup conformance test lint unit lab-tests peers detection course browser-tests bench clean
+.PHONY: setup conformance test lint unit lab-tests peers detection cloud-faults course browser-tests bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.done
@@ -47,10 +48,14 @@ unit: setup peers
 	@$(PYTHON) -m pytest tests -m 'not box' -q
 
 lab-tests: setup peers
-	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m 'box and not course' --durations=40
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m 'box and not course and not cloud_faults' --durations=40
 
 detection: setup
 	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m tests.faults $(FAULTS)
+
+# each kind of fault on each call that provisioning and removal make, by a proxy before the embedded lab's cloud
+cloud-faults: setup
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m cloud_faults -v $(PYTEST_ARGS)
 
 course: setup peers
 	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m course

@@ -6,6 +6,7 @@ Whatever goes wrong is a :class:`.CloudError`: what was tried, what came back, w
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -146,6 +147,15 @@ class Cloud:
             "external_network": self.lab.public_network,
             "image": self.lab.image,
         }
+
+    def secrets(self) -> list[str]:
+        """What must not be told of the login: whatever of it is no name and no address, and the token."""
+        auth = self.api.config.config.get("auth", {})
+        told = re.compile(r"(_url|_name|_id|^username)$")
+        return [
+            *(str(value) for key, value in auth.items() if not told.search(key)),
+            str(self.api.auth_token),
+        ]
 
     def flavor(self, name: str) -> Flavor:
         """The flavor that a topology's flavor is on this cloud."""

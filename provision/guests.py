@@ -59,7 +59,19 @@ class Guests:
         try:
             until(look, within, f"server {name} to become ACTIVE", EVERY, self.cancelled)
         except WaitTimeout as error:
-            raise CloudError("timeout", f"waiting for server {name}", str(error)) from error
+            state = f"{self._state(server_id)} after {within:.0f} s, and not ACTIVE"
+            raise CloudError(
+                "timeout",
+                f"waiting for server {name}",
+                state,
+                "the cloud's log of its compute service tells why",
+            ) from error
+
+    def _state(self, server_id: str) -> str:
+        with self.cloud.doing("reading the state of a server"):
+            server = self.cloud.api.compute.get_server(server_id)
+        fault_ = f": {fault(server)}" if server.status == "ERROR" else ""
+        return f"still {server.status} (task: {server.task_state or 'none'}){fault_}"
 
     def wait_gone(self, name: str, server_id: str, within: float) -> None:
         """Until the server is no longer listed.
@@ -74,9 +86,8 @@ class Guests:
         try:
             until(gone, within, f"server {name} to go", EVERY, self.cancelled)
         except WaitTimeout as error:
-            server = self.cloud.api.compute.get_server(server_id)
-            state = f"still {server.status} (task: {server.task_state or 'none'}) after {within:.0f} s"
-            raise CloudError("timeout", f"removing server {name}", f"{state}: {fault(server)}") from error
+            state = f"{self._state(server_id)} after {within:.0f} s"
+            raise CloudError("timeout", f"removing server {name}", state) from error
 
     def repair(self, server: CloudServer, port: CloudPort | None) -> tuple[str, Callable[[], Any]] | None:
         """What brings a server back to ACTIVE on its port, in words and as a call; None if it is so.

@@ -143,7 +143,9 @@ def test_a_cloud_that_is_silent_is_given_up_in_its_time(
 
 def test_a_connection_that_is_always_reset_says_so(cloud: Cloud, proxy: FaultyCloud) -> None:
     proxy.rules = [rule := Rule(NETWORKS, faulty_cloud.reset)]
-    with pytest.raises(CloudError, match=r"no answer from https://127.0.0.1.*(reset by peer|hung up)") as caught:
+    with pytest.raises(
+        CloudError, match=r"no answer from https://127.0.0.1.*(reset by peer|hung up)"
+    ) as caught:
         listed(cloud)
     assert caught.value.kind == "unreachable"
     assert rule.happened == cloud_session.TRIES_AGAIN + 1
