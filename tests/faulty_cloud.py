@@ -242,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        _, port, path = self.path.split("/", 2)
+        port, _, path = self.path.removeprefix("/").partition("/")
         path = f"/{path}"
 
         def forward(path: str) -> Answer:
