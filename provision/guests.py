@@ -9,8 +9,10 @@ from typing import Any
 
 from openstack.exceptions import SDKException
 
+from probes.shell import HostError
 from provision.cloud import Cloud, CloudError
 from provision.holdings import CloudPort, CloudServer
+from provision.host_keys import ConsoleKeys
 from provision.mark import Mark
 from provision.waiters import SharedLook, WaitTimeout, until
 
@@ -119,6 +121,21 @@ def console_end(cloud: Cloud, server_id: str, lines: int = 3) -> str:
         return f"no console: {error}"
     told = [line.strip() for line in text.splitlines() if line.strip()]
     return " | ".join(told[-lines:]) or "nothing yet"
+
+
+def host_keys(cloud: Cloud, server_id: str) -> ConsoleKeys:
+    """A server's SSH host keys, by its console. A cloud that shows its users no console tells none."""
+
+    def console() -> str:
+        try:
+            with cloud.doing("reading a console"):
+                return str(cloud.api.compute.get_server_console_output(server_id)["output"] or "")
+        except CloudError as error:
+            if error.passing:
+                raise HostError(f"its console cannot be read now: {error.answer}") from error
+            return ""
+
+    return ConsoleKeys(console)
 
 
 def fault(server: Any) -> str:
