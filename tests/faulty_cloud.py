@@ -216,6 +216,7 @@ class FaultyCloud:
     rules: list[Rule] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
+    streams: set[socket.socket] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def rule_for(self, call: str) -> Rule | None:
@@ -296,7 +297,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
         self.wfile.flush()
 
+    def setup(self) -> None:
+        self.faulty.streams.add(self.request)
+        super().setup()
+
     def finish(self) -> None:
+        self.faulty.streams.discard(self.request)
         with suppress(OSError, ValueError):
             super().finish()
 
@@ -364,3 +370,6 @@ def faulty_cloud(upstream: str, trust: Trust | None = None) -> Iterator[FaultyCl
         server.shutdown()
         server.server_close()
         thread.join()
+        for stream in list(faulty.streams):  # clients that keep their connections
+            with suppress(OSError, ValueError):
+                stream.shutdown(socket.SHUT_RDWR)
