@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from provision import removal
 from provision.box import runtime
 from provision.cloud import Cloud
 from provision.holdings import holdings
 from provision.lab import Lab
-from tests.fault_matrix import KINDS, Bench, Row, all_of
-from tests.faulty_cloud import Trust
+from provision.openstack import ProvisionError, apply, destroy
+from tests import faulty_cloud
+from tests.fault_matrix import KEY, KINDS, TOPOLOGY, Bench, Row, all_of, new_run
+from tests.faulty_cloud import Rule, Trust
 
 pytestmark = pytest.mark.box
 
@@ -82,6 +88,98 @@ def test_removal_with_a_fault_on_each_of_its_calls(
     rows = all_of(bench.remove, kind, calls[1], tell)
     assert len(rows) > 12
     assert not wrong(rows), wrong(rows)
+
+
+SHOW = "GET compute /v2.1/servers/ID"
+BUILDING = re.escape("GET compute /v2.1/servers?name&status")
+
+
+def building(document: Any) -> Any:
+    document["server"] |= {"status": "BUILD", "OS-EXT-STS:task_state": "spawning"}
+    return document
+
+
+def of_any_status(path: str) -> str:
+    return re.sub(r"[?&]status=BUILD", "", path).replace("servers&", "servers?")
+
+
+def test_a_server_that_stays_in_build(bench: Bench) -> None:
+    run = new_run()
+    with bench.proxy() as (faulty, clouds):
+        faulty.rules = [
+            Rule(BUILDING, faulty_cloud.changed(lambda document: document, of_any_status)),
+            Rule(re.escape(SHOW), faulty_cloud.changed(building)),
+        ]
+        cloud = Cloud.connect(bench.lab, clouds)
+        try:
+            with pytest.raises(
+                ProvisionError,
+                match=r"^topology faults: waiting for server vm: still BUILD \(task: spawning\) after 6 s, and not ACTIVE",
+            ) as caught:
+                apply(cloud, TOPOLOGY, run, key_public=KEY, within=6)
+        finally:
+            cloud.close()
+            destroy(bench.cloud, run).check()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_compute_service_that_is_stuck_and_comes_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For real: nova-compute stands still while a server is to be made, and removed; then it goes on."""
+    box, run = runtime.running(), new_run()
+    assert box is not None
+    monkeypatch.setattr(removal, "SERVER_SECONDS", 6.0)
+    try:
+        box.service("pause", "nova-compute")
+        try:
+            with pytest.raises(
+                ProvisionError, match=r"waiting for server vm: still BUILD \(task: \w+\) after 15 s"
+            ):
+                apply(bench.cloud, TOPOLOGY, run, key_public=KEY, within=15)
+            began = time.monotonic()
+            left = list(destroy(bench.cloud, run))
+            assert time.monotonic() - began < 90
+            for item in left:
+                assert "still listed" in item.reason or "removing" in item.reason, str(item)
+        finally:
+            box.service("resume", "nova-compute")
+    finally:
+        monkeypatch.undo()
+        destroy(bench.cloud, run).check()
+
+
+# what will not go -> what is said of it, and of what hangs on it
+STUCK = {
+    "DELETE compute /v2.1/servers/ID": r"^server \S+-vm \(\S+\): removing server \S+: still ACTIVE \(task: none\) after 6 s",
+    "DELETE network /v2.0/ports/ID": r"^port \S+-vm \(\S+\): still listed$",
+    "DELETE network /v2.0/floatingips/ID": r"^floating IP 192.168.37.\d+ \(\S+\): still listed$",
+    "DELETE network /v2.0/routers/ID": r"^router \S+-RT1 \(\S+\): still listed$",
+}
+
+
+@pytest.mark.cloud_faults
+@pytest.mark.parametrize("call", STUCK)
+def test_what_will_not_go_is_named_and_goes_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The cloud says that it removes a thing, and does not: it is looked for, named, and the rest goes."""
+    run = new_run()
+    monkeypatch.setattr(removal, "SERVER_SECONDS", 6.0)
+    try:
+        apply(bench.cloud, TOPOLOGY, run, key_public=KEY)
+        with bench.proxy() as (faulty, clouds):
+            cloud = Cloud.connect(bench.lab, clouds)
+            faulty.rules = [Rule(re.escape(call), faulty_cloud.pretend(204))]
+            began = time.monotonic()
+            left = [str(item) for item in destroy(cloud, run)]
+            cloud.close()
+        assert time.monotonic() - began < 120
+        assert [line for line in left if re.search(STUCK[call], line)], left
+        assert not [line for line in left if line.startswith(("keypair", "image"))]
+    finally:
+        monkeypatch.undo()
+        destroy(bench.cloud, run).check()
 
 
 @pytest.mark.parametrize(("kind", "call"), EVERYDAY)
