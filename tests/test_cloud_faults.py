@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from provision.openstack import ProvisionError, apply, destroy
 from tests import faulty_cloud
 from tests.fault_matrix import KEY, KINDS, TOPOLOGY, Bench, Row, all_of, new_run
 from tests.faulty_cloud import Rule, Trust
+from tests.suite_runs import run_suites
 
 pytestmark = pytest.mark.box
 
@@ -180,6 +182,47 @@ def test_what_will_not_go_is_named_and_goes_later(
     finally:
         monkeypatch.undo()
         destroy(bench.cloud, run).check()
+
+
+LAB_FILE = """
+driver = "cloud"
+[openstack]
+cloud = "labproof-box"
+public_network = "public"
+image = "debian"
+login = "user"
+"""
+LISTING = r"test_client_and_api.py::test_a_plain_user_is_refused_the_admins_listings\[service list\]"
+ROUTERS = r"test_client_and_api.py::test_the_client_lists_the_projects_routers.*"
+
+
+@pytest.mark.parametrize(
+    ("call", "verdicts", "told"),
+    [
+        (r"POST compute /v2.1/servers", {LISTING: "pass", ROUTERS: "unproven"}, r"server \w+: fault 500 .*HTTP 500"),
+        (r"GET identity /v3/services.*", {LISTING: "unproven", ROUTERS: "pass"}, r"could not be asked: .*HTTP 500"),
+    ],
+    ids=["no server", "no listing"],
+)  # fmt: skip
+def test_the_rest_of_a_run_goes_on(
+    bench: Bench, tmp_path: Path, call: str, verdicts: dict[str, str], told: str
+) -> None:
+    """Only what needs the call that fails is unproven, with its reason; nothing is left of the run."""
+    (tmp_path / "lab.toml").write_text(LAB_FILE)
+    with bench.proxy() as (faulty, clouds):
+        faulty.rules = [rule := Rule(call, faulty_cloud.refuse(500))]
+        seen = run_suites(
+            tmp_path, "suites/openstack/test_client_and_api.py", "-k", "lists_the_projects_routers or service-list or "
+            "(plain_user and service)", "--lab", str(tmp_path / "lab.toml"), within=300, OS_CLIENT_CONFIG_FILE=str(clouds),
+        )  # fmt: skip
+    assert rule.happened, seen.text[-3000:]
+    for name, verdict in verdicts.items():
+        (check,) = [check for each, check in seen.checks.items() if re.fullmatch(name, each)]
+        assert check["verdict"] == verdict, seen.text[-3000:]
+        if verdict == "unproven":
+            assert re.search(told, check["reason"]), check["reason"]
+            assert "\n" not in check["reason"]
+    assert not seen.run["left_behind"], seen.run["left_behind"]
 
 
 @pytest.mark.parametrize(("kind", "call"), EVERYDAY)
