@@ -193,8 +193,9 @@ class _Work:
                 with self.cloud.doing(f"removing {kind} {name}"):
                     action()
             except CloudError as error:
-                if error.kind != "missing":
-                    self.reasons[id_] = str(error)
+                # somebody else's removal may have come first; if not, it is listed again, and this is told
+                said = f"{error.tried}: the cloud says that there is none (HTTP 404), and lists it"
+                self.reasons[id_] = said if error.kind == "missing" else str(error)
 
         step = f"{kind} {name or id_}"
         if step in self.graph:
