@@ -7,7 +7,6 @@ tokens, keys) stays where the ecosystem keeps it: clouds.yaml, openrc, an SSH ag
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -127,13 +126,9 @@ class Lab:
         """
         path = _find(lab)
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise LabError([f"{path}: cannot be read: {error.strerror}"]) from error
-        except UnicodeDecodeError as error:
-            raise LabError([f"{path}: is not UTF-8 text (byte {error.start})"]) from error
-        except tomllib.TOMLDecodeError as error:
-            raise LabError([f"{path}: is not TOML: {error}"]) from error
+            document = tables.read_document(path)
+        except tables.RefusedError as error:
+            raise LabError(error.problems) from error
         return cls.from_document(document, path)
 
     @classmethod
@@ -166,11 +161,11 @@ def _unstarted(calculator: object) -> Iterator[str]:
 def _find(lab: str | Path) -> Path:
     path = Path(lab)
     if path.suffix == ".toml" or path.parent != Path():
-        if not path.is_file():
+        if not tables.is_file(path):
             raise LabError([f"{path}: there is no such lab file"])
         return path
     named = LABS / f"{lab}.toml"
-    if named.is_file():
+    if tables.is_file(named):
         return named
     known = sorted(file.stem for file in LABS.glob("*.toml"))
     here = ", ".join(known) or "none"
@@ -180,13 +175,20 @@ def _find(lab: str | Path) -> Path:
 def _paths(value: Any, source: Path) -> tuple[Path, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list of files and folders")
-    paths = [source.parent / Path(tables.text(item, source)).expanduser() for item in value]
-    if missing := next((path for path in paths if not path.exists()), None):
+    paths = [source.parent / tables.home(tables.text(item, source)) for item in value]
+    if missing := next((path for path in paths if not _exists(path)), None):
         raise ValueError(f"there is no file or folder {missing}")
     names = [path.name for path in paths]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"two of them are named {twice!r}: they are put side by side on a host")
     return tuple(paths)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _command(value: Any, source: Path) -> str:
