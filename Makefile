@@ -4,9 +4,12 @@
 # make cloud-faults  has every call to the embedded lab's cloud fail in every way, one at a time
 # make course        builds five groups' projects on the embedded lab, and grades them by one command
 # make audit         secrets in the sources, packages that are not locked, known faults of those that are (internet)
+# make endurance     kills runs at random moments and sweeps (KILLS=200); the same run night after night (NIGHTS=50); hours
 # make browser-tests the reports looked at in headless Chromium
 # LAB=cloud          the same on somebody's OpenStack (labs/cloud.toml), without root and without the embedded lab
 LAB ?= box
+KILLS ?= 200
+NIGHTS ?= 50
 PYTEST_ARGS ?=
 PYTHON := .venv/bin/python
 PACKAGES := mmdebstrap qemu-system-x86 qemu-utils e2fsprogs cpio kmod iproute2 iptables iputils-ping \
@@ -14,7 +17,8 @@ PACKAGES := mmdebstrap qemu-system-x86 qemu-utils e2fsprogs cpio kmod iproute2 i
 # real peers of the project's own tests: SSH servers, a packet filter
 TEST_PACKAGES := openssh-server dropbear-bin nftables busybox
 
-.PHONY: setup conformance test lint audit unit lab-tests peers detection cloud-faults course browser-tests bench clean
+.PHONY: setup conformance test lint audit unit lab-tests peers detection cloud-faults course endurance \
+        endurance-kill endurance-nights browser-tests bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.done
@@ -67,6 +71,14 @@ cloud-faults: setup
 
 course: setup peers
 	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m course
+
+endurance: endurance-kill endurance-nights
+
+endurance-kill: setup
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m tests.endurance kill --kills $(KILLS)
+
+endurance-nights: setup
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m tests.endurance nights --nights $(NIGHTS)
 
 # the reports in headless Chromium: accessibility, load time, keyboard, pictures of them
 browser-tests: .venv/.done

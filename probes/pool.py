@@ -9,6 +9,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from probes.ending import RunEndedError, check
 from probes.shell import (
     END_TREE,
     CommandResult,
@@ -73,6 +74,7 @@ class PooledHost(ABC):
             ValueError: arguments do not fit the command.
         """
         full = quoted(command, *args)
+        check(f"{self.name}: {full}")
         if not self._slots.acquire(timeout=_QUEUE):
             raise HostError(
                 f"{self.name}: {self.max_shells} commands still busy after {_QUEUE:g} s; not run: {full}"
@@ -87,7 +89,7 @@ class PooledHost(ABC):
             shell = self._take()
             stale = shell.used
             try:
-                result = shell.execute(command, timeout)
+                result = shell.execute(command, timeout, self._still_wanted)
             except ShellGone as gone:
                 shell.close()
                 if stale and not gone.started:
@@ -99,12 +101,18 @@ class PooledHost(ABC):
             except ShellLate as late:
                 self._clear_up(shell, late.pid)
                 raise self._late(command, timeout, late) from None
+            except RunEndedError:
+                shell.close()
+                raise
             except BaseException:
                 self._clear_up(shell, None)
                 raise
             self._give_back(shell)
             return result
         raise HostError(f"{self.name}: the shell ends before it runs anything: {command}")
+
+    def _still_wanted(self) -> None:
+        check(f"{self.name}: waiting for a command's end")
 
     def _late(self, command: str, timeout: float, late: ShellLate) -> HostError:
         if late.pid is None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import secrets
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 LIMIT = 4 * 1024 * 1024
 _TAIL = 64 * 1024
 _SLACK = 1024 * 1024
+_LOOK = 0.5
 
 PREAMBLE = 'PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"; LC_ALL=C; export PATH LC_ALL\n'
 """Said once to a new shell: tools of the system found by any user, and messages in the language they are read
@@ -171,8 +173,13 @@ class Shell:
         self._preamble = PREAMBLE
         self.used = False
 
-    def execute(self, command: str, timeout: float) -> CommandResult:
+    def execute(
+        self, command: str, timeout: float, still_wanted: Callable[[], None] = lambda: None
+    ) -> CommandResult:
         """Runs it.
+
+        Args:
+            still_wanted: called now and then while it runs; what it raises ends the wait.
 
         Raises:
             ShellGone: the shell or the way to it ended.
@@ -193,7 +200,8 @@ class Shell:
         try:
             self._channel.send(script.encode("utf-8", "surrogateescape"), deadline)
             while out.ended is None or err.ended is None:
-                chunks = self._channel.receive(deadline)
+                still_wanted()
+                chunks = self._channel.receive(min(deadline, time.monotonic() + _LOOK))
                 waiting = out.begun is None
                 out.feed(chunks[0])
                 err.feed(chunks[1])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import paramiko
 
+from probes.ending import pause
 from probes.pool import PooledHost
 from probes.shell import ChannelClosed, HostError, Shell
 
@@ -116,7 +117,7 @@ class SshHost(PooledHost):
             except HostError as error:
                 reason = str(error)
                 self.disconnect()
-                time.sleep(min(_PAUSE, max(0.0, deadline - time.monotonic())))
+                pause(min(_PAUSE, deadline - time.monotonic()), f"{self.name}: waiting for a login")
             else:
                 return
         raise HostError(

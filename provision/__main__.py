@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from provision.box import runtime
 from provision.box.command import BuildError
-from provision.box.namespaces import BoxError, enter_desktop
-from provision.journal import JournalError
+from provision.box.namespaces import BoxError
+from provision.journal import Journal, JournalError, folder
 from provision.lab import Lab, LabError
 from provision.progress import Progress
 from provision.topology import Topology, TopologyError
@@ -64,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     shell.set_defaults(work=_shell)
     sweep = lab.add_parser("sweep", help="show, or remove, what runs that died have left on the lab's cloud")
     sweep.add_argument("--remove", action="store_true", help="remove it; without this it is only shown")
+    sweep.add_argument(
+        "--adopt", nargs="+", default=[], metavar="RUN",
+        help="remove what carries these runs' tags and stands in no journal here, once it was shown",
+    )  # fmt: skip
     sweep.set_defaults(work=_sweep)
     topology = rooms.add_parser("topology", help="a topology document").add_subparsers(required=True)
     commands = (
@@ -143,14 +147,9 @@ def _shell(args: argparse.Namespace) -> int:
 
 def _cloud(args: argparse.Namespace) -> Cloud:
     """The cloud of the lab asked for; on the embedded lab this process goes to its desktop."""
-    from provision.cloud import Cloud
+    from provision.connection import cloud_of
 
-    lab = Lab.load(args.lab)
-    if lab.driver == "box":
-        box = _standing()
-        enter_desktop(box.holder)
-        os.environ["OS_CLIENT_CONFIG_FILE"] = str(box.clouds_yaml)
-    return Cloud.connect(lab)
+    return cloud_of(Lab.load(args.lab))
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -168,9 +167,13 @@ def _apply(args: argparse.Namespace) -> int:
     topology = Topology.load(args.file)
     with Progress(f"applying {topology.name}") as progress:
         try:
+            journal = _journal(args)
             key = key_of(args.run)
             cloud = _cloud(args)
-            made = apply(cloud, topology, args.run, key_public=key.public, on_progress=progress)
+            made = apply(
+                cloud, topology, args.run, key_public=key.public, on_progress=progress, journal=journal
+            )
+            journal.keep()
             services = on_cloud.stand(cloud, topology, made, key.file, progress)
         except (CloudError, ProvisionError, DeploymentError) as error:
             print(f"labproof: {error}", file=sys.stderr)
@@ -184,14 +187,23 @@ def _apply(args: argparse.Namespace) -> int:
     return 0
 
 
+def _journal(args: argparse.Namespace) -> Journal:
+    """The journal of what is made by hand: of one lab alone, for many use the same run's name."""
+    lab = Lab.load(args.lab).name
+    return Journal(folder() / f"{args.run}.{lab}.jsonl", lab, args.run)
+
+
 def _destroy(args: argparse.Namespace) -> int:
     from provision.cloud import CloudError
+    from provision.journal import read
     from provision.openstack import destroy
 
     topology = Topology.load(args.file)
     with Progress(f"removing {topology.name}") as progress:
         try:
-            left = destroy(_cloud(args), args.run, topology.name, on_progress=progress)
+            journal = _journal(args)
+            left = destroy(_cloud(args), args.run, topology.name, on_progress=progress, journal=journal)
+            journal.close(empty=not (record := read(journal.path)).left and not record.kept)
         except CloudError as error:
             print(f"labproof: {error}", file=sys.stderr)
             return 1
@@ -200,44 +212,14 @@ def _destroy(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from provision import journal
-    from provision.cloud import CloudError
-    from provision.openstack import sweep
-    from provision.runs import drop_key, standing_run
-    from provision.sweeper import sweep_beside
+    from provision.connection import cloud_of
+    from provision.sweep_command import sweep
+    from provision.sweeper import Sweeper
 
-    records = list(journal.read_all())
     lab = Lab.load(args.lab)
-    kept = standing_run(lab.name)
-    ended = []
-    for record in records:
-        state = "still runs" if record.alive else "has ended"
-        if kept and record.run == kept.run:
-            state = "was told to leave its things standing: a run without --keep removes them"
-        elif record.lab == lab.name and not record.alive:
-            ended.append(record)
-        print(f"run {record.run} on {record.lab} {state}; its journal has {len(record.left)} things")
-    if not args.remove or not records:
-        print("nothing was removed; --remove does" if records else "no run has left anything")
-        return 0
-    left = {record.run: sweep_beside(lab, record) for record in ended}
-    if lab.has("openstack"):
-        try:
-            unclean = [run for run, things in left.items() if things]
-            for run, removal in sweep(_cloud(args), ended, keep=unclean):
-                left[run] += [str(each) for each in removal]
-        except CloudError as error:
-            print(f"labproof: {error}", file=sys.stderr)
-            return 1
-    else:
-        for record in ended:
-            if not left[record.run]:
-                record.path.unlink()
-    for run, things in left.items():
-        if not things:
-            drop_key(run)
-        print("\n".join(f"left behind: {each}" for each in things) or f"run {run}: all of it is removed")
-    return 1 if any(left.values()) else 0
+    with Progress("removing", quiet=not (args.remove or args.adopt)) as progress:
+        sweeper = Sweeper(lab, lambda: cloud_of(lab), progress)
+        return sweep(sweeper, remove=args.remove, adopt=args.adopt)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -155,12 +155,14 @@ class Engine:
     Attributes:
         client: the SDK's.
         prefix: of the names of containers and images; empty on a machine that is the run's own.
+        only: names of those that may be removed; None for all that carry the run's label.
     """
 
     client: docker.DockerClient
     run: str
     prefix: str = ""
     journal: Journal | None = None
+    only: Collection[str] | None = None
 
     def name(self, what: str) -> str:
         return f"{self.prefix}{what}"
@@ -211,7 +213,7 @@ class Engine:
         tag = self._image(what)
         with doing(f"docker build -t {tag}"):
             image, _ = self.client.images.build(
-                fileobj=_context(dockerfile), custom_context=True, tag=f"{tag}:latest", rm=True,
+                fileobj=_context(dockerfile), custom_context=True, tag=f"{tag}:latest", rm=True, forcerm=True,
                 labels={LABEL: self.run},
             )  # fmt: skip
             return image
@@ -219,22 +221,44 @@ class Engine:
     def _image(self, what: str) -> str:
         name = self.name(what)
         if self.journal:
-            self.journal.intend("image", name)
+            self.journal.intend("container image", name)
         return name
+
+    def there(self) -> list[tuple[str, str]]:
+        """Kind and name of the run's containers and images that are there.
+
+        Raises:
+            ContainerError: the engine could not be asked.
+        """
+        containers, images = self._mine()
+        return [("container", str(each.name)) for each in containers] + [
+            ("container image", _tag(each)) for each in images
+        ]
 
     def remove_all(self) -> list[str]:
         """Removes the run's containers and images; says what is left, and why."""
         left = []
+        containers, images = self._mine()
+        for container in containers:
+            left += self._away(f"container {container.name}", partial(container.remove, force=True, v=True))
+        for image in images:
+            left += self._away(
+                f"image {_tag(image)}", partial(self.client.images.remove, str(image.id), force=True)
+            )
+        return left
+
+    def _mine(self) -> tuple[list[Any], list[Any]]:
         mine: dict[str, Any] = {"label": f"{LABEL}={self.run}"}
         with doing("listing the run's containers and images"):
             containers = self.client.containers.list(all=True, filters=mine)
             images = self.client.images.list(filters=mine)
-        for container in containers:
-            left += self._away(f"container {container.name}", partial(container.remove, force=True, v=True))
-        for image in images:
-            name = next(iter(image.tags), str(image.id))
-            left += self._away(f"image {name}", partial(self.client.images.remove, str(image.id), force=True))
-        return left
+        if self.only is None:
+            return containers, images
+        return (
+            [each for each in containers if each.name in self.only],
+            # one without a name is what another of that name has taken it from
+            [each for each in images if not each.tags or _tag(each).rpartition(":")[0] in self.only],
+        )
 
     def _away(self, what: str, remove: Callable[[], object]) -> list[str]:
         try:
@@ -243,6 +267,10 @@ class Engine:
         except ContainerError as error:
             return [] if error.kind == "missing" else [str(error)]
         return []
+
+
+def _tag(image: Any) -> str:
+    return str(next(iter(image.tags), image.id))
 
 
 def _context(dockerfile: str) -> io.BytesIO:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from probes.ending import ENDING
 from provision.cloud import Cloud, CloudError
 from provision.graph import Graph
 from provision.holdings import Holdings
 from provision.journal import Journal
 from provision.mark import Mark
 from provision.topology import Topology
+from provision.waiters import WaitCancelled
 
 # Estimated seconds on a slow cloud. They decide which of the ready steps goes first: what leads to a server's
 # making, which the boot (the server's own) hangs on, before what leads to a floating IP.
@@ -76,6 +78,8 @@ class Draft:
         """
 
         def run() -> Any:
+            if ENDING.is_set():
+                raise WaitCancelled(f"{name}: the run is being ended")
             with self.cloud.doing(name):
                 return action()
 
@@ -127,6 +131,11 @@ class Draft:
         self.made.append((kind, self.mark.name(name), record.id))
         if self.journal:
             self.journal.made(kind, self.mark.name(name), record.id)
+
+    def goes_with(self, kind: str, name: str, parent: str) -> None:
+        """Notes that something is made that goes with what it is part of, whose id is written beside it."""
+        if self.journal:
+            self.journal.made(kind, self.mark.name(name), parent)
 
     def found(self, kind: str, name: str, item: Any) -> None:
         """Keeps a thing that is there; it gets its tags if it has not got them (a run died in between)."""

@@ -55,6 +55,10 @@ class CloudPort:
     def is_leg(self) -> bool:
         return self.owner.startswith(("network:router_interface", "network:ha_router_replicated_interface"))
 
+    @property
+    def of_server(self) -> bool:
+        return self.owner.startswith("compute:")
+
 
 @dataclass(frozen=True)
 class CloudRouter:
@@ -138,10 +142,11 @@ class CloudServer:
 
 @dataclass(frozen=True)
 class CloudThing:
-    """A keypair (whose id is its name) or an image."""
+    """A keypair (whose id is its name) or an image; ``run`` is the run that it was made by, if that is written on it."""
 
     id: str
     name: str
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -322,7 +327,7 @@ def _select(lists: dict[str, list[Any]], mark: Whose | None) -> Holdings:
             if mark is None or k.name.startswith(mark.prefix)
         ),
         images=tuple(
-            CloudThing(i.id, i.name or "")
+            CloudThing(i.id, i.name or "", str((i.properties or {}).get("labproof_run", "")))
             for i in lists["images"]
             if mark is None or mark.owns(i.name or "", "", i.tags or ())
         ),

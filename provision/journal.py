@@ -1,19 +1,27 @@
 """What a run is about to make, written down before it is made, so that it is found again whatever happens.
 
 A journal is JSON lines in ``~/.local/state/labproof/journal/<run>.jsonl`` (``XDG_STATE_HOME``): first who
-writes it (process id, start time), then ``intend``, ``made``, ``removed``. It holds names and ids, no secret.
+writes it (process id, start time), then ``intend``, ``made``, ``removed``; ``keep`` says that all until there is
+to stand. It holds names and ids, no secret.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+PARTS = {"network": "subnet", "security group": "rules", "router": "leg"}
+"""What goes with something by itself; its row has the id of that."""
+CLOUD = frozenset({*PARTS, *PARTS.values(), "port", "floating IP", "server", "keypair", "image"})
+"""Kinds that are on a cloud."""
 
 
 class JournalError(Exception):
@@ -65,7 +73,9 @@ class Journal:
         self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _cut(self.path)
             self._file = self.path.open("a", encoding="utf-8")
+            _sync_folder(self.path.parent)
         except OSError as error:
             raise JournalError(f"opening the journal {self.path}: {error.strerror}") from error
         owner = {"lab": lab, "run": run, "pid": os.getpid(), "started": started(os.getpid()), "boot": _boot()}
@@ -85,7 +95,18 @@ class Journal:
 
     def removed(self, kind: str, id: str, name: str = "") -> None:  # noqa: A002
         """Notes that something was looked for after its removal, and is gone."""
-        self._write([{"what": "removed", "kind": kind, "id": id, "name": name}], sync=False)
+        rows = [{"what": "removed", "kind": kind, "id": id, "name": name}]
+        if kind in PARTS and id:
+            rows.append({"what": "removed", "kind": PARTS[kind], "id": id, "name": name})
+        self._write(rows, sync=False)
+
+    def cleared(self, prefix: str) -> None:
+        """Notes that the cloud was looked at, and has nothing whose name begins so."""
+        self._write([{"what": "cleared", "prefix": prefix}], sync=False)
+
+    def keep(self) -> None:
+        """Notes that what there is now is to stand after its maker's end: no sweeper removes it."""
+        self._write([{"what": "keep"}], sync=True)
 
     def close(self, *, empty: bool = False) -> None:
         """Ends writing; ``empty`` says that nothing is left of the run: the file goes."""
@@ -116,6 +137,8 @@ class Record:
         run, lab: whose it is.
         left: what may still be there, in the order of making.
         alive: whether the process that wrote it last still runs.
+        kept: what was told to stand; it is not in ``left``.
+        rebooted: whether the machine was started since it was last written.
     """
 
     path: Path
@@ -123,6 +146,13 @@ class Record:
     run: str
     left: tuple[Entry, ...]
     alive: bool
+    kept: tuple[Entry, ...] = ()
+    rebooted: bool = False
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether something was asked for and no answer came: it may appear after the death of who asked."""
+        return not self.rebooted and any(not entry.id for entry in self.left)
 
 
 def read(path: Path) -> Record:
@@ -137,27 +167,86 @@ def read(path: Path) -> Record:
         raise JournalError(f"reading the journal {path}: {error}") from error
     owner: dict[str, Any] = {}
     left: dict[tuple[str, str], Entry] = {}
+    kept: dict[tuple[str, str], Entry] = {}
     for row in _rows(path, text):
         what = row.get("what")
         if what == "begin":
             owner = row
         elif what in {"intend", "made"}:
             entry = Entry(str(row.get("kind")), str(row.get("name")), str(row.get("id", "")))
-            left[entry.kind, entry.name] = entry
+            (kept if (entry.kind, entry.name) in kept else left)[entry.kind, entry.name] = entry
+        elif what == "keep":
+            kept |= left
+            left.clear()
+        elif what == "cleared":
+            for entries in (left, kept):
+                for kind, name in list(entries):
+                    if kind in CLOUD and name.startswith(str(row.get("prefix"))):
+                        del entries[kind, name]
         elif what == "removed":
-            _forget(left, str(row.get("kind")), str(row.get("id", "")), str(row.get("name", "")))
+            for entries in (left, kept):
+                _forget(entries, str(row.get("kind")), str(row.get("id", "")), str(row.get("name", "")))
     if not owner:
         raise JournalError(f"reading the journal {path}: it does not say whose it is (no line 'begin')")
-    return Record(path, str(owner.get("lab")), str(owner.get("run")), tuple(left.values()), _alive(owner))
+    return Record(
+        path,
+        str(owner.get("lab")),
+        str(owner.get("run")),
+        tuple(left.values()),
+        _alive(owner),
+        tuple(kept.values()),
+        rebooted=owner.get("boot") != _boot(),
+    )
 
 
-def read_all(where: Path | None = None) -> Iterator[Record]:
-    """All journals of a folder (the standard one for None); what is no journal is passed over."""
+def read_all(
+    where: Path | None = None, damaged: Callable[[JournalError], None] = lambda _: None
+) -> Iterator[Record]:
+    """All journals of a folder (the standard one for None); `damaged` is told of what cannot be read."""
     for path in sorted((where or folder()).glob("*.jsonl")):
         try:
             yield read(path)
-        except JournalError:
-            continue
+        except JournalError as error:
+            # one that is gone was swept just now
+            if path.exists():
+                damaged(error)
+
+
+@contextmanager
+def swept_alone(record: Record) -> Iterator[bool]:
+    """Whether nobody else removes what a journal names; nobody else does while the block lasts."""
+    try:
+        file = record.path.open("rb")
+    except FileNotFoundError:
+        yield False  # somebody has done so
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield record.path.exists()
+
+
+def _cut(path: Path) -> None:
+    """Takes off a last line that was not finished (the machine went down): what follows would be no line either."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)
+
+
+def _sync_folder(path: Path) -> None:
+    """A new file's name is on the disk only when its folder is."""
+    folder_of = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder_of)
+    finally:
+        os.close(folder_of)
 
 
 def _rows(path: Path, text: str) -> Iterator[dict[str, Any]]:

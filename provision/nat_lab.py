@@ -70,7 +70,7 @@ class NatLab:
             return found
         if isinstance(self.hypervisor, Qemu) and not self.lab.natvm_image and not os.environ.get(COLD):
             saved, key = saved_vm.ensure(
-                source.disk.parent, self.hypervisor, self.accelerator, self.on_progress
+                source.disk.parent, self.hypervisor, self.accelerator, self.on_progress, machines
             )
             return machines.resume("natvm", saved, key)
         machine = machines.make("natvm", source)

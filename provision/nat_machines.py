@@ -10,25 +10,27 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from probes.ending import check
 from probes.shell import HostError
 from probes.ssh import SshHost
 from provision.config_drive import write_config_drive
 from provision.host_keys import ConsoleKeys
 from provision.journal import Journal
 from provision.mark import Mark
-from provision.natvm import Forwarding, Hypervisor, NatVm, NatVmError, VmSettings
+from provision.natvm import Disk, Forwarding, Hypervisor, NatVm, NatVmError, OnProgress, VmSettings
 from provision.qemu_image import set_uuid
 from provision.qemu_vm import last_lines
 
 LOOPBACK = IPv4Address("127.0.0.1")
 CONTROL = "labproof"
 SSH_PORT = 22
+CONFIG = "-config.iso"
 BOOT_LIMIT = 300.0
 STANDING_LIMIT = 30.0
 # a name that does not resolve would have each sudo wait for the name server
@@ -93,6 +95,7 @@ class NatMachines:
         folder: of the VMs' disks.
         key: the run's private key; ``public_key`` is what guests are given of it.
         boot_limit: seconds that a guest may take to answer.
+        only: names of the VMs and files of the disks that may be removed; None for all that are named as the run's.
     """
 
     hypervisor: Hypervisor
@@ -104,6 +107,7 @@ class NatMachines:
     on_progress: OnLine = print
     boot_limit: float = BOOT_LIMIT
     made: list[NatMachine] = field(default_factory=list)
+    only: Collection[str] | None = None
 
     def name(self, what: str) -> str:
         """The VM's name with the hypervisor."""
@@ -115,16 +119,22 @@ class NatMachines:
         Raises:
             NatVmError: what the hypervisor says, or ``boot`` with the console's last lines.
         """
+        check(f"making the VM {what}")
         self.clear(what)
         disk = self.folder / f"{self.name(what)}{source.disk.suffix}"
         self.clone(source.disk, disk)
         return self.start(what, disk, source)
 
-    def clone(self, source: Path, disk: Path) -> None:
+    def clone(self, source: Path, disk: Path, on_progress: OnProgress | None = None) -> Disk:
         """Copies a disk for a VM of the run."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._intend("disk", disk.name)
-        self.hypervisor.clone_disk(source, disk)
+        return self.hypervisor.clone_disk(source, disk, on_progress)
+
+    def forward(self, vm: NatVm, rule: Forwarding) -> None:
+        """Adds a forwarding rule to a VM of the run, and writes it down first: it goes with the VM at the latest."""
+        self._intend("forwarding rule", f"{vm.name} {rule.name}")
+        vm.forward(rule)
 
     def start(self, what: str, disk: Path, source: Source) -> NatMachine:
         """Makes a VM on a disk that is there, starts it, and returns when its guest runs commands.
@@ -135,7 +145,8 @@ class NatMachines:
         name, began = self.name(what), time.monotonic()
         seed = None
         if source.takes_config_drive:
-            seed = self.folder / f"{name}-config.iso"
+            seed = self.folder / f"{name}{CONFIG}"
+            self._intend("file", str(seed))
             write_config_drive(seed, name=what, public_key=self.public_key)
         vm, port = self._create(name, disk, source, seed)
         vm.start()
@@ -151,6 +162,7 @@ class NatMachines:
         Raises:
             NatVmError: as :meth:`make`.
         """
+        check(f"making the VM {what}")
         self.clear(what)
         name, began = self.name(what), time.monotonic()
         disk = self.folder / f"{name}{source.disk.suffix}"
@@ -209,16 +221,60 @@ class NatMachines:
             machine.host.close()
         self.made.clear()
         left: list[str] = []
-        prefix = Mark(self.run).prefix
-        for name in self.hypervisor.vms():
-            if name.startswith(prefix):
-                left += self._away(f"VM {name}", partial(self._remove_vm, name))
-        for disk in self.hypervisor.disks():
-            if disk.path.name.startswith(prefix):
-                left += self._away(f"disk {disk.path}", partial(self.hypervisor.remove_disk, disk.path))
-        for file in self.folder.glob(f"{prefix}*") if self.folder.is_dir() else ():
-            file.unlink()
+        for name in self._vms():
+            left += self._away(f"VM {name}", partial(self._remove_vm, name))
+        for name in self._halves():
+            left += self._away(f"VM {name}", partial(self.hypervisor.clear, name))
+        for disk in self._disks():
+            left += self._away(f"disk {disk}", partial(self.hypervisor.remove_disk, disk))
+        for file in self._files():
+            file.unlink(missing_ok=True)
         return left
+
+    def there(self) -> list[tuple[str, str]]:
+        """Kind and name of what there is of the run.
+
+        Raises:
+            NatVmError: the hypervisor could not be asked.
+        """
+        disks = self._disks()
+        files = [path for path in self._files() if path not in disks]
+        return [
+            *(("vm", name) for name in (*self._vms(), *self._halves())),
+            *(("disk", path.name) for path in disks),
+            *(("file", str(path)) for path in files),
+        ]
+
+    def _vms(self) -> list[str]:
+        return [name for name in self.hypervisor.vms() if self._may(name)]
+
+    def _halves(self) -> list[str]:
+        """VMs that a run began to make, or to remove, when it was killed."""
+        return [name for name in self.hypervisor.unregistered() if self._may(name)]
+
+    def _disks(self) -> list[Path]:
+        """The disks of the run's VMs, and those in a folder of the run's."""
+        prefix = Mark(self.run).prefix
+        paths = [disk.path for disk in self.hypervisor.disks()]
+        return [path for path in paths if self._may(path.name) or path.parent.name.startswith(prefix)]
+
+    def _files(self) -> list[Path]:
+        """What belongs to the VMs and is no disk, and copies that were not finished (``.NAME.PROCESS-...``)."""
+        prefix = Mark(self.run).prefix
+        if not self.folder.is_dir():
+            return []
+        found = [*self.folder.glob(f"{prefix}*"), *self.folder.glob(f".{prefix}*")]
+        return [path for path in found if self.only is None or self._belongs(path.name)]
+
+    def _belongs(self, file: str) -> bool:
+        of = self.only or ()
+        return (
+            file in of or file.removesuffix(CONFIG) in of or any(file.startswith(f".{disk}.") for disk in of)
+        )
+
+    def _may(self, name: str) -> bool:
+        """Whether a VM or disk may be removed: it is named as the run's, and is one of those allowed."""
+        return name.startswith(Mark(self.run).prefix) and (self.only is None or name in self.only)
 
     def _create(self, name: str, disk: Path, source: Source, seed: Path | None) -> tuple[NatVm, int]:
         """The VM, off, and the host's port that will lead to its SSH."""

@@ -218,6 +218,12 @@ class Hypervisor(Protocol):
 
     def vms(self) -> list[str]: ...
 
+    def unregistered(self) -> list[str]:
+        """Names of VMs of which there is something and that are not registered: whoever made or removed them died."""
+
+    def clear(self, name: str) -> None:
+        """Removes what there is of a VM that is not registered."""
+
     def disks(self) -> list[Disk]: ...
 
     def register_disk(self, path: Path) -> Disk:

@@ -27,7 +27,7 @@ from provision.holdings import Holdings, holdings
 from provision.journal import Journal
 from provision.mark import Mark, Whose
 from provision.plan import plan, result
-from provision.removal import LeftBehind, LeftBehindError, OnLine, Removal, destroy, sweep
+from provision.removal import LeftBehind, LeftBehindError, OnLine, Removal, destroy
 from provision.topology import Topology
 from provision.waiters import WaitCancelled
 
@@ -39,8 +39,8 @@ __all__ = [
     "Removal",
     "apply",
     "destroy",
+    "needs",
     "standing",
-    "sweep",
 ]
 
 ACTIVE_SECONDS = 300.0
@@ -114,6 +114,18 @@ def apply(
         path=(looked, *_later(draft.graph.critical_path(), ready)),
         seconds=time.monotonic() - began,
     )
+
+
+def needs(cloud: Cloud, topology: Topology, run: str) -> dict[str, int]:
+    """What a topology takes of the project's quota when nothing of it is there (see :meth:`Cloud.check_quota`).
+
+    Raises:
+        CloudError: something that it needs is not on the cloud.
+    """
+    mark = Mark(run, topology.name)
+    draft = Draft(cloud, topology, mark, Holdings(mark.prefix))
+    plan(draft, "", ACTIVE_SECONDS)
+    return draft.needs
 
 
 def standing(topology: Topology, mark: Whose, have: Holdings) -> Deployment:
@@ -202,6 +214,8 @@ def _failed(draft: Draft, error: GraphError) -> ProvisionError:
         if not isinstance(cause, CloudError):
             # Not the cloud's doing but ours: the trace is worth more than a line.
             raise cause
-    cause = next(cause for cause in real.values() if isinstance(cause, CloudError))
+    failures = [cause for cause in real.values() if isinstance(cause, CloudError)]
+    if not failures:
+        return ProvisionError(f"topology {draft.topology.name}: the run is being ended", None, draft.made)
     more = f" (and {len(real) - 1} more steps failed)" if len(real) > 1 else ""
-    return ProvisionError(f"topology {draft.topology.name}: {cause}{more}", cause, draft.made)
+    return ProvisionError(f"topology {draft.topology.name}: {failures[0]}{more}", failures[0], draft.made)

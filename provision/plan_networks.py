@@ -29,6 +29,7 @@ def plan_network(draft: Draft, network: Network) -> None:
         _check_subnet(draft, network, found.subnets[0])
         return
     draft.need("subnet")
+    draft.intend("subnet", network.name)
     draft.step(
         f"subnet {network.name}",
         lambda: _make_subnet(draft, network),
@@ -53,6 +54,7 @@ def _make_subnet(draft: Draft, network: Network) -> None:
         ],
     )
     draft.ids["subnet", network.name] = made.id
+    draft.goes_with("subnet", network.name, draft.ids["network", network.name])
 
 
 def _dns(draft: Draft, network: Network) -> list[str]:
@@ -126,6 +128,7 @@ def plan_rules(draft: Draft, group: SecurityGroup) -> None:
         if {rule.key for rule in found.rules} == _wanted(draft, group):
             return
         draft.need("security_group_rule", len(group.rules))
+    draft.intend("rules", group.name)
     draft.step(
         f"rules of {group.name}",
         lambda: _set_rules(draft, group),
@@ -159,6 +162,7 @@ def _set_rules(draft: Draft, group: SecurityGroup) -> None:
     for rule in there:
         if rule.key not in wanted:
             api.delete_security_group_rule(rule.id)
+    draft.goes_with("rules", group.name, id_)
 
 
 def _rule_body(group_id: str, key: RuleKey) -> dict[str, Any]:

@@ -60,9 +60,15 @@ def _plan_leg(draft: Draft, router: Router, leg: Leg, removals: Iterable[str]) -
     draft.need("port")
     if not leg.gateway:
         draft.intend("port", f"{router.name}-{leg.network}")
+    draft.intend("leg", f"{router.name}-{leg.network}")
+
+    def make() -> None:
+        _make_leg(draft, router, leg)
+        draft.goes_with("leg", f"{router.name}-{leg.network}", draft.ids["router", router.name])
+
     draft.step(
         f"leg of {router.name} in {leg.network}",
-        lambda: _make_leg(draft, router, leg),
+        make,
         cost="leg",
         # two who take addresses of one subnet at a time cost neutron more than one after the other
         after=[f"router {router.name}", f"subnet {leg.network}", f"ports in {leg.network}", *removals],

@@ -58,6 +58,10 @@ class Progress:
                 self._shown = time.monotonic()
                 self._console.print(f"{self.seconds:6.1f} s  {self._title}: {line}", markup=False)
 
+    def quicken(self) -> None:
+        """From here on a plain line a second is shown: somebody waits for the end."""
+        self._every = min(self._every, 1.0)
+
     def pause(self) -> None:
         """Takes the changing line away, for others to write; the next call shows it again."""
         with self._lock:

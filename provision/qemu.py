@@ -120,6 +120,17 @@ class Qemu:
     def vms(self) -> list[str]:
         return list(self._registry.read().vms)
 
+    def unregistered(self) -> list[str]:
+        known = self._registry.read().vms
+        return sorted(path.name for path in (self.folder / "vms").glob("*") if path.name not in known)
+
+    def clear(self, name: str) -> None:
+        tried = f"clearing away the VM {name}"
+        with self._registry.changing() as document:
+            if name in document.vms:
+                raise NatVmError("refused", tried, "it is registered: remove it")
+            self._vm(name, self.folder).clear(tried)
+
     def disks(self) -> list[Disk]:
         return self._disks.all()
 

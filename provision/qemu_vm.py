@@ -408,25 +408,33 @@ class QemuVm:
 
     def _end(self) -> None:
         """Ends QEMU, by force if it does not listen; its state is ``off`` after that."""
-        if self._runs():
+        end = time.monotonic() + QUIT_LIMIT
+        while self._runs():
             with (
                 contextlib.suppress(MonitorGone, MonitorError),
                 Monitor(self.folder / "qmp", within=5) as monitor,
             ):
                 monitor.execute("quit", within=5)
                 self._ended(QUIT_LIMIT)
-        if self._runs():
-            self._kill()
+            # one whose starter was killed may not listen yet, nor have written its process id
+            if self._runs() and (self._kill() or time.monotonic() > end):
+                if not self._ended(QUIT_LIMIT):
+                    raise NatVmError(
+                        "timeout", f"ending the VM {self._name}",
+                        f"QEMU does not end within {QUIT_LIMIT:.0f} s of being killed",
+                    )  # fmt: skip
+            elif self._runs():
+                time.sleep(0.05)
         (self.folder / "pid").unlink(missing_ok=True)
 
-    def _kill(self) -> None:
-        """The id in its file is QEMU's for certain: it runs still, and it is signalled in its own pid namespace."""
-        tried = f"ending the VM {self._name}"
-        with contextlib.suppress(OSError, ValueError):
+    def _kill(self) -> bool:
+        """Whether there was a process id to kill: QEMU's for certain, for it runs; in its own pid namespace."""
+        try:
             pid = int((self.folder / "pid").read_text())
-            self._program.run(["sh", "-c", f"kill -9 {pid}"], tried, 10)
-        if not self._ended(QUIT_LIMIT):
-            raise NatVmError("timeout", tried, f"QEMU does not end within {QUIT_LIMIT:.0f} s of being killed")
+        except (OSError, ValueError):
+            return False
+        self._program.run(["sh", "-c", f"kill -9 {pid}"], f"ending the VM {self._name}", 10)
+        return True
 
 
 def _same_port(one: Forwarding, other: Forwarding) -> bool:

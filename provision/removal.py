@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from provision import journal as journals
 from provision.cloud import Cloud, CloudError
 from provision.graph import Graph, Progress, Timing, table
 from provision.guests import Guests
@@ -16,6 +15,7 @@ from provision.journal import Journal
 from provision.mark import Mark
 
 OnLine = Callable[[str], None]
+Only = Callable[[Holdings], Holdings]
 SERVER_SECONDS = 90.0
 ROUNDS = 3
 PATIENCE = 120.0
@@ -80,16 +80,18 @@ def destroy(
     concurrency: int = 8,
     journal: Journal | None = None,
     patience: float = PATIENCE,
+    only: Only | None = None,
 ) -> Removal:
     """Removes everything of a run: what was applied, and what was made beside it under the run's name or tag.
 
     Each thing goes as soon as what hangs on it has gone. Afterwards the cloud is listed again; what is still
-    there is tried again, up to three rounds in all.
+    there is tried again, up to three rounds in all. What is somebody else's stays, in the run's networks too.
 
     Args:
         topology: of this topology alone.
         on_progress: called with a line as steps end.
         patience: seconds to wait, in all, for a cloud that does not answer.
+        only: picks what may go of what carries the run's name or tag.
 
     Returns:
         What was left behind, with the reasons; empty if nothing was.
@@ -98,7 +100,7 @@ def destroy(
         CloudError: the cloud could not be listed: nothing is known then.
     """
     mark, result, began = Mark(run, topology), Removal(), time.monotonic()
-    look = _Patient(cloud, mark, patience, on_progress)
+    look = _Patient(cloud, mark, patience, on_progress, only)
     first = have = look()
     rounds, reasons = 0, dict[str, str]()
     while have and rounds < ROUNDS:
@@ -117,6 +119,9 @@ def destroy(
             result.removed.append((kind, name, id_))
             if journal:
                 journal.removed(kind, id_, name)
+    if journal and not have and topology is None:
+        # what was intended and never made is on no list
+        journal.cleared(mark.prefix)
     result += [LeftBehind(k, n, i, reasons.get(i, "still listed")) for k, n, i in have.things()]
     result.seconds = time.monotonic() - began
     return result
@@ -125,8 +130,10 @@ def destroy(
 class _Patient:
     """Lists what there is of a mark; a cloud that does not answer is asked again while patience lasts."""
 
-    def __init__(self, cloud: Cloud, mark: Mark, patience: float, on_progress: OnLine | None) -> None:
-        self._cloud, self._mark = cloud, mark
+    def __init__(
+        self, cloud: Cloud, mark: Mark, patience: float, on_progress: OnLine | None, only: Only | None
+    ) -> None:
+        self._cloud, self._mark, self._only = cloud, mark, only
         self._patience = patience
         self._tell = on_progress or (lambda _: None)
         self.waited = 0.0
@@ -135,7 +142,8 @@ class _Patient:
         while True:
             began = time.monotonic()
             try:
-                return holdings(self._cloud, self._mark)
+                have = holdings(self._cloud, self._mark)
+                return self._only(have) if self._only else have
             except CloudError as error:
                 if not error.passing or self.waited >= self._patience:
                     raise
@@ -161,7 +169,7 @@ class _Work:
     """One round: a step for each thing; a step that fails leaves its reason, and the others go on."""
 
     def __init__(self, cloud: Cloud, mark: Mark, have: Holdings) -> None:
-        self.cloud, self.have = cloud, have
+        self.cloud, self.have, self.mark = cloud, have, mark
         self.api = cloud.api
         self.graph = Graph()
         self.guests = Guests(cloud, Mark(mark.run))
@@ -207,9 +215,16 @@ class _Work:
         return self._add(GOING, name, id_, lambda: self.guests.wait_gone(name, id_, SERVER_SECONDS), [asked])
 
     def _floating(self, item: CloudFloatingIP) -> str:
-        return self._add(
-            "floating IP", str(item.address), item.id, lambda: self.api.network.delete_ip(item.id), []
-        )
+        network = self.api.network
+
+        def away() -> None:
+            if Mark(self.mark.run).owns("", item.description, item.tags):
+                network.delete_ip(item.id)
+            else:
+                # somebody else has led his own to one of the run's ports: it is his to keep
+                network.update_ip(item.id, port_id=None)
+
+        return self._add("floating IP", str(item.address), item.id, away, [])
 
     def _port(self, port: CloudPort, servers: dict[str, str], floating: dict[str, str]) -> str:
         """A server's port after the server; a router's leg after the floating IPs that lead through it.
@@ -224,7 +239,17 @@ class _Work:
         users = [step for id_, step in servers.items() if port.device_id in ("", id_)]
         after = [*leading, *users]
         name = port.name or ", ".join(map(str, port.addresses))
-        return self._add("port", name, port.id, lambda: self.api.network.delete_port(port.id), after)
+        return self._add("port", name, port.id, lambda: self._unplug(port, servers), after)
+
+    def _unplug(self, port: CloudPort, servers: dict[str, str]) -> None:
+        if port.of_server and port.device_id not in servers:
+            other = self.api.compute.find_server(port.device_id)
+            if other is not None:
+                raise CloudError(
+                    "conflict", f"removing port {port.name or port.id}",
+                    f"server {other.name} ({other.id}) is on it, which is not this run's", "remove that first",
+                )  # fmt: skip
+        self.api.network.delete_port(port.id)
 
     def _detach(self, port: CloudPort) -> None:
         router = next((item for item in self.have.routers if item.id == port.device_id), None)
@@ -241,26 +266,3 @@ class _Work:
         leading = [step for step in self.graph.names() if step.startswith("floating IP ")]
         name = self._router_name(id_)
         return self._add("router", name, id_, lambda: self.api.network.delete_router(id_), [*legs, *leading])
-
-
-def sweep(
-    cloud: Cloud, records: Iterable[journals.Record] | None = None, keep: Collection[str] = ()
-) -> Iterator[tuple[str, Removal]]:
-    """Removes what runs left that have ended without doing so themselves.
-
-    Only what carries a run's name or tag goes, and only if the run's journal is here and its process is not.
-
-    Args:
-        records: the journals; None for all in their standard place.
-        keep: runs whose journals stay: something else is left of them.
-
-    Yields:
-        The run, and what of it could not be removed; its journal is deleted if that is nothing.
-    """
-    for record in journals.read_all() if records is None else records:
-        if record.alive or record.lab != cloud.lab.name:
-            continue
-        removal = destroy(cloud, record.run)
-        if not removal and record.run not in keep:
-            record.path.unlink(missing_ok=True)
-        yield record.run, removal

@@ -124,6 +124,11 @@ def _pointer(lab: str) -> Path:
     return state() / "runs" / f"{lab}.json"
 
 
+def key_file(run: str) -> Path:
+    """Where the private key of a run is, or will be."""
+    return _key(run)
+
+
 def _key(run: str) -> Path:
     return state() / "runs" / run / "id_ed25519"
 

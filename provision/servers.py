@@ -11,8 +11,10 @@ from typing import Any
 
 from openstack import exceptions
 
+from probes.ending import check, pause
 from provision.cloud import Cloud
 from provision.guests import fault
+from provision.journal import Journal
 
 POLL = 0.5
 # os-instance-actions tells what became of an operation that the API had accepted; since 2.84 also why
@@ -52,12 +54,14 @@ class Servers:
         run: the run's id.
         key: file of the private key that they are entered with.
         public_key: the public one.
+        journal: gets what is about to be made, before it is.
     """
 
     cloud: Cloud
     run: str
     key: Path
     public_key: str
+    journal: Journal | None = None
 
     @property
     def compute(self) -> Any:
@@ -76,8 +80,29 @@ class Servers:
         name = self.name("servers")
         with self.cloud.doing(f"keypair {name}"):
             if self.compute.find_keypair(name) is None:
+                self._intend("keypair", name)
                 self.compute.create_keypair(name=name, public_key=self.public_key)
+                self._made("keypair", name, name)
         return name
+
+    def spare_ip(self, what: str) -> Any:
+        """A floating IP that leads nowhere; it is not among those that :meth:`remove_all` removes."""
+        name = self.name(what)
+        self._intend("floating IP", name)
+        with self.cloud.doing(f"floating IP {name}"):
+            made = self.cloud.api.network.create_ip(
+                floating_network_id=self.cloud.external_network(), description=name
+            )
+        self._made("floating IP", name, made.id)
+        return made
+
+    def _intend(self, kind: str, name: str) -> None:
+        if self.journal:
+            self.journal.intend(kind, name)
+
+    def _made(self, kind: str, name: str, id: str) -> None:  # noqa: A002
+        if self.journal:
+            self.journal.made(kind, name, id)
 
     def create(
         self,
@@ -107,8 +132,12 @@ class Servers:
             wanted["security_groups"] = [{"name": group} for group in security_groups]
         if user_data:
             wanted["user_data"] = base64.b64encode(user_data.encode()).decode()
-        with self.cloud.doing(f"asking for server {self.name(what)}"):
-            return self.compute.create_server(**wanted)
+        check(f"making server {wanted['name']}")
+        self._intend("server", wanted["name"])
+        with self.cloud.doing(f"asking for server {wanted['name']}"):
+            made = self.compute.create_server(**wanted)
+        self._made("server", wanted["name"], made.id)
+        return made
 
     def get(self, server: Any) -> Any:
         with self.cloud.doing(f"looking at server {server.name}"):
@@ -134,7 +163,7 @@ class Servers:
                         f"server {seen.name} is {seen.status} (task: {seen.task_state or 'none'}) "
                         f"after {within:.0f} s, and not {status}"
                     )
-            time.sleep(POLL)
+            pause(POLL, f"waiting for server {server.name}")
 
     def _is(self, server: Any, status: str) -> bool:
         """Whether the server has a status, by the list without details: the others ask neutron at each look."""
@@ -155,13 +184,16 @@ class Servers:
     def snapshot(self, server: Any, what: str, within: float = 240.0) -> Any:
         """An image of the server, once it is active."""
         with self.cloud.doing(f"making an image of server {server.name}"):
+            self._intend("image", self.name(what))
             self.compute.create_server_image(server, self.name(what), metadata={"labproof_run": self.run})
-            return self._until(
+            image = self._until(
                 lambda: self.cloud.api.image.find_image(self.name(what)),
                 lambda image: image is not None and image.status == "active",
                 f"the image {self.name(what)} was not active",
                 within,
             )
+            self._made("image", self.name(what), image.id)
+            return image
 
     def resize(self, server: Any, flavor: str, within: float = 240.0) -> Any | Refusal:
         """Changes the flavor and confirms it; returns the server, or the refusal with the server as it was.
@@ -180,7 +212,7 @@ class Servers:
         end = time.monotonic() + within
         while time.monotonic() < end:
             if self._is(server, "RESIZE"):
-                time.sleep(POLL)
+                pause(POLL, f"waiting for the resize of {before.name}")
                 continue
             seen = self.get(server)
             if seen.status == "ERROR":
@@ -196,7 +228,7 @@ class Servers:
                 and (text := self.failed_action(server, "resize"))
             ):
                 return Refusal(None, text)
-            time.sleep(POLL)
+            pause(POLL, f"waiting for the resize of {before.name}")
         raise ServerError(f"the resize of {before.name} to {flavor} did not end within {within:.0f} s")
 
     def actions(self, server: Any) -> list[dict[str, Any]]:
@@ -261,7 +293,7 @@ class Servers:
         while not good(seen := look()):
             if time.monotonic() > end:
                 raise ServerError(f"{otherwise} within {within:.0f} s")
-            time.sleep(POLL)
+            pause(POLL, otherwise)
         return seen
 
 

@@ -115,6 +115,15 @@ class VirtualBox:
         answer = self._manage("listing the VMs", "list", "vms")
         return re.findall(r'^"(.*)" \{[0-9a-f-]{36}\}$', answer, re.MULTILINE)
 
+    def unregistered(self) -> list[str]:
+        """None: VirtualBox registers a VM with its first file, and removes it with its last."""
+        return []
+
+    def clear(self, name: str) -> None:
+        raise NatVmError(
+            "missing", f"clearing away VM {name}", "VirtualBox leaves nothing of a VM that it has not"
+        )
+
     def disks(self) -> list[Disk]:
         media = list_media(self._manage, "listing the disks")
         return [_disk(medium) for medium in media if medium["Parent UUID"] == "base"]

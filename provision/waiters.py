@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from probes.ending import ENDING
+
 T = TypeVar("T")
 
 
@@ -36,7 +38,7 @@ def until(
 
     Raises:
         WaitTimeout: nothing was seen within the time.
-        WaitCancelled: ``cancelled`` was set.
+        WaitCancelled: ``cancelled`` was set, or there is one and the run is being ended.
     """
     stop = cancelled or threading.Event()
     end = time.monotonic() + within
@@ -47,7 +49,8 @@ def until(
             return seen
         if last:
             raise WaitTimeout(f"waited {within:.0f} s for {what} in vain")
-        if stop.wait(max(0.0, min(every, end - time.monotonic()))):
+        # a wait that something else may cancel is for what is being made; one for what is being removed goes on
+        if stop.wait(max(0.0, min(every, end - time.monotonic()))) or (cancelled and ENDING.is_set()):
             raise WaitCancelled(f"no longer waiting for {what}")
 
 

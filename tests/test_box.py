@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from provision import journal
 from provision.box import namespaces, runtime
 from provision.box.namespaces import BoxError
+from tests.probes_world import until
+from tests.suite_runs import begin, ended
 
 pytestmark = pytest.mark.box
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,6 +104,30 @@ def test_killed_while_starting(own_box, seconds):
     starting.wait()
     assert provision("lab", "down").returncode == 0
     assert namespaces.find(runtime.folder()) is None
+
+
+@pytest.mark.parametrize("moment", ["half started", "up"])
+def test_the_box_of_a_run_that_is_killed_is_ended_by_its_watcher(own_box, tmp_path, moment):
+    """The run had started it for itself; nobody else has to do anything."""
+    run = begin(tmp_path, "suites/virtualbox", "-k", "reaches_its_host")
+    try:
+        until(lambda: namespaces.find(runtime.folder()) is not None, "the box's first process", 60)
+        if moment == "up":
+            until(lambda: runtime.running() is not None, "the box", 120)
+    finally:
+        run.kill()
+        run.communicate()
+    until(lambda: namespaces.find(runtime.folder()) is None, "the end of the box", 60)
+    until(lambda: not list(journal.folder().glob("*.jsonl")), "the end of the journal", 30)
+
+
+def test_the_box_of_an_interrupted_run_is_ended_by_it(own_box, tmp_path):
+    run = begin(tmp_path, "suites/virtualbox", "-k", "reaches_its_host")
+    until(lambda: namespaces.find(runtime.folder()) is not None, "the box's first process", 60)
+    run.send_signal(signal.SIGINT)
+    seen = ended(run, tmp_path, 60)
+    assert namespaces.find(runtime.folder()) is None, seen.text
+    assert not list(journal.folder().glob("*.jsonl"))
 
 
 def test_a_service_that_dies_while_starting_is_named(own_box, monkeypatch):

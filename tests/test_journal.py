@@ -126,3 +126,79 @@ def test_writing_after_the_end_is_refused(tmp_path: Path) -> None:
     log.close()
     with pytest.raises(JournalError, match="writing the journal"):
         log.intend("server", "a")
+
+
+def test_what_was_told_to_stand_is_not_left(tmp_path: Path) -> None:
+    """A later run that is killed over it leaves only what it made besides."""
+    first = Journal(tmp_path / "r1.jsonl", "box", "r1")
+    first.intend("network", "front")
+    first.made("network", "front", "id-n")
+    first.keep()
+    first.close()
+    second = Journal(tmp_path / "r1.jsonl", "box", "r1")
+    second.intend("server", "later")
+    record = journal.read(second.path)
+    assert record.left == (Entry("server", "later"),)
+    assert record.kept == (Entry("network", "front", "id-n"),)
+    second.removed("network", "id-n")
+    assert journal.read(second.path).kept == ()
+
+
+def test_what_goes_with_something_is_removed_with_it(tmp_path: Path) -> None:
+    log = Journal(tmp_path / "r1.jsonl", "box", "r1")
+    log.made("network", "front", "id-n")
+    log.made("subnet", "front", "id-n")
+    log.made("leg", "RT1-front", "id-r")
+    log.removed("network", "id-n", "front")
+    assert journal.read(log.path).left == (Entry("leg", "RT1-front", "id-r"),)
+    log.removed("router", "id-r", "RT1")
+    assert journal.read(log.path).left == ()
+
+
+def test_a_cloud_that_has_nothing_clears_what_was_never_made_there(tmp_path: Path) -> None:
+    log = Journal(tmp_path / "r1.jsonl", "box", "r1")
+    log.intend_all([("floating IP", "labproof-r1-vm"), ("vm", "labproof-r1-natvm"), ("server", "another")])
+    log.cleared("labproof-r1-")
+    assert [entry.name for entry in journal.read(log.path).left] == ["labproof-r1-natvm", "another"]
+
+
+def test_what_was_asked_for_without_an_answer_may_still_come_until_a_reboot(tmp_path: Path) -> None:
+    log = Journal(tmp_path / "r1.jsonl", "box", "r1")
+    log.intend("network", "front")
+    assert journal.read(log.path).unsettled
+    log.made("network", "front", "id-n")
+    assert not journal.read(log.path).unsettled
+    log.intend("server", "vm")
+    begun = json.loads(log.path.read_text().splitlines()[0])
+    with log.path.open("a") as file:
+        file.write(json.dumps({**begun, "boot": "another"}) + "\n")
+    assert not journal.read(log.path).unsettled
+
+
+def test_a_journal_whose_last_line_was_cut_off_is_continued(tmp_path: Path) -> None:
+    log = Journal(tmp_path / "r1.jsonl", "box", "r1")
+    log.intend("network", "front")
+    with log.path.open("a") as file:
+        file.write('{"what":"made","kind":"netw')
+    Journal(log.path, "box", "r1").intend("server", "vm")
+    assert [entry.name for entry in journal.read(log.path).left] == ["front", "vm"]
+
+
+def test_a_damaged_journal_is_told_of(tmp_path: Path) -> None:
+    """What it names would else be lost without a word."""
+    (tmp_path / "bad.jsonl").write_text("x\n")
+    told: list[JournalError] = []
+    assert list(journal.read_all(tmp_path, told.append)) == []
+    assert "bad.jsonl: line 1 is not JSON" in str(told[0])
+
+
+def test_one_sweeper_at_a_time(tmp_path: Path) -> None:
+    record = journal.read(Journal(tmp_path / "r1.jsonl", "box", "r1").path)
+    with journal.swept_alone(record) as first, journal.swept_alone(record) as second:
+        assert first
+        assert not second
+    with journal.swept_alone(record) as alone:
+        assert alone
+    record.path.unlink()
+    with journal.swept_alone(record) as gone:
+        assert not gone

@@ -19,7 +19,7 @@ from provision.holdings import holdings
 from provision.inventory import inventory
 from provision.journal import Journal
 from provision.mark import Mark
-from provision.openstack import Deployment, ProvisionError, apply, destroy, sweep
+from provision.openstack import Deployment, ProvisionError, apply, destroy
 from provision.paths.cloud import read
 from provision.paths.configuration import Beyond
 from provision.paths.intention import intended
@@ -270,16 +270,6 @@ def test_what_the_cloud_has_not_is_told_before_anything_is_made(
     assert caught.value.kind == kind
     assert "\n" not in str(caught.value)
     assert not holdings(cloud, Mark(run))
-
-
-def test_a_run_that_died_is_swept_by_its_journal(cloud: Cloud, run: str, tmp_path: Path) -> None:
-    log = Journal(tmp_path / f"{run}.jsonl", cloud.lab.name, run)
-    apply(cloud, BARE, run, key_public=KEY, journal=log)
-    assert list(sweep(cloud, journals.read_all(tmp_path))) == [], "a run that lives is not swept"
-    died = replace(journals.read(log.path), alive=False)
-    assert [(name, list(left)) for name, left in sweep(cloud, [died])] == [(run, [])]
-    assert not holdings(cloud, Mark(run))
-    assert not log.path.exists()
 
 
 def test_what_is_about_to_be_made_is_written_down_first(cloud: Cloud, run: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from provision.box import runtime
 from provision.cloud import Cloud
 from provision.holdings import holdings
+from provision.lab import Lab
 from tests.suite_runs import SuiteRun, begin, ended, run_suites
 
 pytestmark = pytest.mark.box
@@ -45,6 +46,10 @@ WRONG = {
     "external network": (
         GOOD.replace('"public"', '"publik"'), None,
         "looking for the external network 'publik': there is none, did you mean 'public'?",
+    ),
+    "quota": (
+        GOOD + '[openstack.flavors]\nnano = "huge"\n', None,
+        "checking the project's quota before anything is made: cores: ",
     ),
     "nobody there": (GOOD, (":5000/", ":5001/"), "no answer from http://192.168.37.5:5001/v3"),
 }  # fmt: skip
@@ -129,6 +134,24 @@ def test_a_full_address_pool(admin: Cloud, tmp_path: Path) -> None:
         network.update_subnet(subnet.id, allocation_pools=subnet.allocation_pools)
     unproven_because(seen, "No more IP addresses available")
     unproven_because(seen, "release addresses that are not needed")
+
+
+def test_a_run_that_does_not_fit_as_a_whole_makes_nothing(admin: Cloud, lab: Lab, tmp_path: Path) -> None:
+    """Each of two topologies would fit into the quota by itself: the second would fail when the first stands."""
+    project = Cloud.connect(lab).project
+    before = admin.api.get_compute_quotas(project).instances
+    admin.api.set_compute_quotas(project, instances=6)
+    try:
+        seen = run_suites(
+            tmp_path, "suites/openstack/test_one_vm.py", "suites/openstack/test_topology.py",
+            "-k", "intended_topology", "-v", within=120,
+        )  # fmt: skip
+    finally:
+        admin.api.set_compute_quotas(project, instances=before)
+    assert set(seen.verdicts.values()) == {"unproven"}, seen.text[-3000:]
+    for check in seen.run["checks"]:
+        assert "instances: 7 needed, 6 of 6 free" in check["reason"], check["reason"]
+    assert not seen.run["timings"], "something was made"
 
 
 def test_an_api_that_goes_down_in_the_middle(admin: Cloud, box: runtime.Box, tmp_path: Path) -> None:

@@ -84,8 +84,19 @@ def running() -> Box | None:
     return Box(holder, run / "data", status)
 
 
-def up(log: Log) -> Box:
+def owner() -> str:
+    """The run that started the box for itself; empty where somebody else did."""
+    try:
+        return (folder() / "owner").read_text()
+    except OSError:
+        return ""
+
+
+def up(log: Log, owned_by: str = "") -> Box:
     """Starts the box, building first what the cache does not have; returns it at once when it is up.
+
+    Args:
+        owned_by: the run that it is started for, and that is to end it.
 
     Raises:
         BoxError: this machine cannot, or a service did not start (which, and why).
@@ -100,6 +111,8 @@ def up(log: Log) -> Box:
         namespaces.end(run)
         shutil.rmtree(run, ignore_errors=True)
         run.mkdir(parents=True)
+        if owned_by:
+            (run / "owner").write_text(owned_by)
         log("copying the prepared databases")
         _copy(seed, run / "data")
         kvm = accel.kvm_works(image / "vmlinuz", image / "initrd.img", cache(), qemu=accel.qemu_of(root))

@@ -6,7 +6,6 @@ The state is only good for the program, accelerator and machine that it was save
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -38,13 +37,16 @@ def docker_source(image: Path, hypervisor: Qemu) -> Source:
     )  # fmt: skip
 
 
-def ensure(image: Path, hypervisor: Qemu, accelerator: str, log: Log) -> tuple[Source, Path]:
+def ensure(
+    image: Path, hypervisor: Qemu, accelerator: str, log: Log, asking: NatMachines
+) -> tuple[Source, Path]:
     """The saved machine from the cache, made first where the cache has none; and the key that opens it.
 
     Args:
         image: folder of the guest with Docker.
         hypervisor: runs it once to be saved.
         accelerator: of the hypervisor.
+        asking: the machines of the run that it is for: what is made for it is that run's until it is saved.
 
     Raises:
         NatVmError: it did not boot, or could not be saved.
@@ -57,7 +59,7 @@ def ensure(image: Path, hypervisor: Qemu, accelerator: str, log: Log) -> tuple[S
     ]
     done = paths.once(
         paths.cache() / f"saved-{paths.content_hash([image.name, shape, *sources])}",
-        lambda scratch: _make(scratch, cold, hypervisor, log),
+        lambda scratch: _make(scratch, cold, hypervisor, log, asking),
     )
     return _source(done, cold), done / "id_ed25519"
 
@@ -66,26 +68,31 @@ def _source(folder: Path, cold: Source) -> Source:
     return replace(cold, disk=folder / "root.qcow2", saved=STATE, seed=folder / "config.iso")
 
 
-def _make(folder: Path, cold: Source, hypervisor: Qemu, log: Log) -> None:
+def _make(folder: Path, cold: Source, hypervisor: Qemu, log: Log, asking: NatMachines) -> None:
     log("saving the state of a booted machine with Docker (once, about half a minute)")
     folder.mkdir()
-    run = f"saving{os.getpid()}"
     key = make_key(folder / "id_ed25519")
-    machines = NatMachines(hypervisor, folder / "vm", run, key.file, key.public, on_progress=log)
+    name = asking.name("saving")
+    machines = NatMachines(
+        hypervisor, folder / "vm", asking.run, key.file, key.public, asking.journal, log,
+        only=frozenset({name, f"{name}.qcow2"}),
+    )  # fmt: skip
     try:
-        disk = machines.folder / f"{machines.name('docker')}.qcow2"
+        disk = machines.folder / f"{name}.qcow2"
         disk.parent.mkdir()
+        if asking.journal:
+            asking.journal.intend("disk", disk.name)
         subprocess.run(
             ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(cold.disk), str(disk)],
             check=True,
         )
-        machine = machines.start("docker", disk, cold)
+        machine = machines.start("saving", disk, cold)
         machine.host.run(WARM, docker_guest.IMAGE, timeout=120)
         machine.host.close()
         machine.vm.snapshot(STATE)
         machine.vm.stop(within=0)
         disk.rename(folder / "root.qcow2")
-        (machines.folder / f"{machines.name('docker')}-config.iso").rename(folder / "config.iso")
+        (machines.folder / f"{name}-config.iso").rename(folder / "config.iso")
     finally:
         machines.remove_all()
     shutil.rmtree(machines.folder)

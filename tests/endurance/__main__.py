@@ -1,0 +1,98 @@
+"""``make endurance``: kills runs at random moments and sweeps; makes the same run night after night."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OUT = ROOT / "reports" / "out"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.endurance", description=__doc__)
+    parser.add_argument("what", choices=("kill", "nights"))
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument(
+        "--seed", type=int, default=None, help="of the moments and victims (default: the time)"
+    )
+    parser.add_argument("--kinds", nargs="+", default=["openstack", "natvm", "engine"])
+    parser.add_argument("--nights", type=int, default=50)
+    parser.add_argument("-o", "--output", type=Path, default=OUT, help="folder of the results")
+    options = parser.parse_args()
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - began:7.1f} s  {line}", flush=True)
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="labproof-endurance-") as scratch, ExitStack() as stack:
+        work = _kill if options.what == "kill" else _nights
+        document = work(options, Path(scratch), stack, say)
+    document["seconds"] = round(time.monotonic() - began)
+    target = options.output / f"endurance-{options.what}.json"
+    target.write_text(json.dumps(document, indent=1))
+    figures = {key: value for key, value in document.items() if key != "rows"}
+    print("\n".join(f"{key}: {value}" for key, value in figures.items()))
+    print(f"endurance: {target}")
+    bad = ("left", "foreign_touched", "hung", "failed", "grown", "unlike")
+    return 1 if any(document.get(key) for key in bad) else 0
+
+
+def _facts() -> dict[str, Any]:
+    return {"date": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def _kill(options: argparse.Namespace, scratch: Path, stack: ExitStack, say: Any) -> dict[str, Any]:
+    from tests.endurance import census, decoys, kills, stage
+
+    seed = options.seed if options.seed is not None else int(time.time())
+    here = stack.enter_context(stage.standing(say))
+    disk = decoys.copy_of(here.nat.plain.disk, scratch)
+    stack.enter_context(decoys.on_hypervisor(here.nat.hypervisor, here.nat.folder / "disks", disk))
+    stack.enter_context(decoys.on_cloud(here.cloud, scratch))
+    counted = [
+        lambda: census.on_cloud(here.cloud),
+        lambda: census.on_hypervisor(here.nat.hypervisor),
+        lambda: census.networks_and_mounts(here.box),
+        census.files,
+    ]
+    engine = None
+    if "engine" in options.kinds:
+        file, host, client = stack.enter_context(stage.engine(here, scratch))
+        stack.enter_context(decoys.on_engine(client, here.lab.base_image))
+        counted.append(lambda: census.on_engine(client))
+        engine = file, host
+    say("decoys stand")
+    strikes = kills.plan(options.kills, seed, options.kinds)
+    folder = options.output / "endurance-kill"
+    rows = kills.Kills(here, folder, counted, engine, say).run(strikes)
+    return kills.as_json(rows, **_facts(), seed=seed)
+
+
+def _nights(options: argparse.Namespace, scratch: Path, stack: ExitStack, say: Any) -> dict[str, Any]:
+    from tests.endurance import census, nights, stage
+
+    here = stack.enter_context(stage.standing(say))
+
+    def there() -> dict[str, str]:
+        return {
+            **census.on_cloud(here.cloud),
+            **census.on_hypervisor(here.nat.hypervisor),
+            **census.networks_and_mounts(here.box),
+            **census.files(),
+        }
+
+    rows = nights.run(here, scratch, options.nights, there, say)
+    return nights.as_json(rows, **_facts())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""Runs are killed at random moments of their provisioning; what is left after the sweep, and what was touched."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from provision import journal as journals
+from tests.endurance import census
+from tests.endurance.stage import ROOT, Running, Say, Stage, begin, within
+
+END = 180.0
+"""Seconds that a run may take to end after it was told to, or after a process of it was killed."""
+WATCH = 240.0
+SECONDS = {"openstack": 120.0, "natvm": 75.0, "engine": 75.0}
+"""Up to when a run of each kind is killed: its provisioning is over about then."""
+WORDS = {
+    "openstack": ("suites/openstack",),
+    "natvm": ("suites/virtualbox", "suites/docker"),
+    "engine": ("suites/docker",),
+}
+VICTIMS = {
+    "pytest, SIGKILL": 30,
+    "pytest, SIGTERM": 10,
+    "pytest, SIGINT": 10,
+    "pytest, SIGINT twice": 10,
+    "a worker, SIGKILL": 10,
+    "watcher, then pytest, SIGKILL": 15,
+    "power cut": 15,
+}
+"""How often each is struck, in hundredths."""
+Census = Callable[[], dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Strike:
+    """What is to be struck, and when."""
+
+    kind: str
+    victim: str
+    at: float
+
+
+@dataclass
+class Row:
+    """How one kill ended."""
+
+    number: int
+    kind: str
+    victim: str
+    at: float
+    doing: str = ""
+    things: int = 0
+    end_seconds: float = 0.0
+    sweep_seconds: float = 0.0
+    swept_by: str = ""
+    left: list[str] = field(default_factory=list)
+    touched: list[str] = field(default_factory=list)
+    hung: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.left or self.touched or self.hung)
+
+
+def plan(kills: int, seed: int, kinds: list[str]) -> list[Strike]:
+    """The kills, the same for the same seed: each kind in turn, victim and moment by chance."""
+    chance = random.Random(seed)
+    strikes = []
+    for number in range(kills):
+        kind = kinds[number % len(kinds)]
+        (victim,) = chance.choices(list(VICTIMS), list(VICTIMS.values()))
+        strikes.append(Strike(kind, victim, round(chance.uniform(1.0, SECONDS[kind]), 1)))
+    return strikes
+
+
+class Kills:
+    """Makes the kills on a standing lab.
+
+    Args:
+        folder: for what the runs print.
+        censuses: what is counted before and after.
+        engine: lab file and DOCKER_HOST of the engine that is others' too.
+    """
+
+    def __init__(
+        self, stage: Stage, folder: Path, censuses: list[Census], engine: tuple[Path, str] | None, say: Say
+    ) -> None:
+        self.stage = stage
+        self.folder = folder
+        self.censuses = censuses
+        self.engine = engine
+        self.say = say
+        self.rows: list[Row] = []
+
+    def run(self, strikes: list[Strike]) -> list[Row]:
+        before = self._count()
+        for number, strike in enumerate(strikes, 1):
+            row = Row(number, strike.kind, strike.victim, strike.at)
+            self._strike(strike, row)
+            after = self._count()
+            row.left += sorted(set(after) - set(before))
+            row.touched += sorted(
+                f"{name}: {before[name]} -> {after.get(name, 'gone')}"
+                for name in before
+                if after.get(name) != before[name]
+            )
+            before = after  # what one has left is not counted for the next
+            self.rows.append(row)
+            state = "clean" if row.clean else f"LEFT {row.left} TOUCHED {row.touched} HUNG {row.hung}"
+            self.say(
+                f"{number}/{len(strikes)} {row.kind} at {row.at:.1f} s ({row.victim}; {row.doing}; {row.things} things): "
+                f"ended {row.end_seconds:.1f} s, swept by {row.swept_by} {row.sweep_seconds:.1f} s: {state}"
+            )
+        return self.rows
+
+    def _count(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for census_ in self.censuses:
+            found |= census_()
+        return found
+
+    def _strike(self, strike: Strike, row: Row) -> None:
+        folder = self.folder / f"{row.number:03}"
+        words, environment = [*WORDS[strike.kind], "-v", "-p", "no:randomly"], {}
+        if strike.kind == "engine":
+            assert self.engine is not None
+            words += ["--lab", str(self.engine[0])]
+            environment["DOCKER_HOST"] = self.engine[1]
+        known = {record.path for record in journals.read_all()}
+        run = begin(folder, words, environment)
+        with suppress(subprocess.TimeoutExpired):
+            run.process.wait(strike.at)
+        mine = [record for record in journals.read_all() if record.path not in known]
+        row.things = sum(len(record.left) for record in mine)
+        row.doing = _doing(run.text)
+        watcher = run.watcher()
+        struck = time.monotonic()
+        if run.process.poll() is None:
+            _hit(strike.victim, run, watcher, [record.path for record in mine])
+        else:
+            row.victim += " (it had ended)"
+        if strike.victim.startswith("a worker"):
+            # it goes on: what it can no longer tell is unproven, and it removes its things itself
+            run.process.send_signal(signal.SIGINT) if run.process.poll() is None else None
+        if not within(END, lambda: run.process.poll() is not None):
+            row.hung.append(f"pytest runs {END:.0f} s after it was struck")
+            run.process.kill()
+            run.process.wait()
+        row.end_seconds = round(time.monotonic() - struck, 1)
+        self._sweep(run, row, known)
+        if row.clean and not row.left:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _sweep(self, run: Running, row: Row, known: set[Path]) -> None:
+        began = time.monotonic()
+        row.swept_by = "the run itself" if not _left(known) else "its watcher"
+        if not within(WATCH, lambda: not _watchers(run.token)):
+            row.hung.append(f"the watcher runs {WATCH:.0f} s after the run's end")
+        if _left(known):
+            row.swept_by = "lab sweep"
+            environment = {**os.environ}
+            if row.kind == "engine" and self.engine:
+                environment["DOCKER_HOST"] = self.engine[1]
+            lab = str(self.engine[0]) if row.kind == "engine" and self.engine else "box"
+            for words in ((), ("--remove",)):
+                done = subprocess.run(
+                    [sys.executable, "-m", "provision", "lab", "sweep", "--lab", lab, *words],
+                    cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
+                )  # fmt: skip
+            (self.folder / f"{row.number:03}" / "sweep").write_text(done.stdout + done.stderr)
+            if done.returncode:
+                row.left.append(
+                    f"lab sweep ended with {done.returncode}: {done.stdout[-600:]}{done.stderr[-300:]}"
+                )
+        row.sweep_seconds = round(time.monotonic() - began, 1)
+        within(10, lambda: not census.processes(run.token))
+        row.left += sorted(census.processes(run.token))
+
+
+def _hit(victim: str, run: Running, watcher: psutil.Process | None, paths: list[Path]) -> None:
+    with suppress(psutil.Error, ProcessLookupError):
+        if victim.startswith("a worker"):
+            workers = [each for each in run.children() if each != watcher]
+            if workers:
+                random.choice(workers).kill()
+                time.sleep(1.0)
+            return
+        if watcher and (victim.startswith("watcher") or victim == "power cut"):
+            watcher.kill()
+        if "SIGTERM" in victim:
+            run.process.terminate()
+        elif "SIGINT" in victim:
+            run.process.send_signal(signal.SIGINT)
+            if victim.endswith("twice"):
+                time.sleep(1.0)
+                run.process.send_signal(signal.SIGINT)
+        else:
+            run.process.kill()
+        if victim == "power cut":
+            run.process.wait()
+            for path in paths:
+                _cut(path)
+
+
+def _cut(path: Path) -> None:
+    """The last line of a journal as a power cut may leave it: what was not waited for is not on the disk."""
+    with suppress(OSError):
+        data = path.read_bytes()
+        last = data.rstrip(b"\n").rfind(b"\n") + 1
+        if b'"intend"' not in data[last:] and b'"begin"' not in data[last:]:
+            os.truncate(path, last + (len(data) - last) // 2)
+
+
+def _left(known: set[Path]) -> list[Path]:
+    return [record.path for record in journals.read_all() if record.path not in known]
+
+
+def _watchers(token: str) -> list[str]:
+    return [each for each in census.processes(token) if "provision.watcher" in each]
+
+
+def _doing(text: str) -> str:
+    """The last that the run told of what it was making, or checking."""
+    lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+    return lines[-1][-90:] if lines else "nothing told yet"
+
+
+def as_json(rows: list[Row], **facts: Any) -> dict[str, Any]:
+    return {
+        **facts,
+        "kills": len(rows),
+        "things_in_journals": sum(row.things for row in rows),
+        "left": sum(len(row.left) for row in rows),
+        "foreign_touched": sum(len(row.touched) for row in rows),
+        "hung": sum(len(row.hung) for row in rows),
+        "slowest_end_seconds": max((row.end_seconds for row in rows), default=0.0),
+        "slowest_sweep_seconds": max((row.sweep_seconds for row in rows), default=0.0),
+        "rows": [asdict(row) for row in rows],
+    }
