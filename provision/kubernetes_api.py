@@ -122,11 +122,12 @@ class Api:
     def get(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """An object; None where there is none."""
         try:
-            return self.request("GET", _path(kind, namespace, name))
+            found: Object = self.request("GET", _path(kind, namespace, name))
         except KubernetesError as error:
             if error.kind != "missing":
                 raise
             return None
+        return found
 
     def apply(self, thing: Object) -> Object:
         """Makes an object, or changes the one of its name to what is said of it.
@@ -137,15 +138,18 @@ class Api:
         kind, metadata = thing["kind"], thing["metadata"]
         namespace = metadata.get("namespace", "")
         try:
-            return self.request("POST", _path(kind, namespace), thing)
+            made: Object = self.request("POST", _path(kind, namespace), thing)
         except KubernetesError as error:
             if error.kind != "conflict":
                 raise
+        else:
+            return made
         return self.patch(kind, metadata["name"], namespace, thing)
 
     def patch(self, kind: str, name: str, namespace: str, change: Object) -> Object:
         """Changes an object: what is said replaces what is there, None removes it (RFC 7396)."""
-        return self.request("PATCH", _path(kind, namespace, name), change, content=MERGE)
+        changed: Object = self.request("PATCH", _path(kind, namespace, name), change, content=MERGE)
+        return changed
 
     def delete(
         self,
