@@ -77,7 +77,7 @@ def _build_programs(out: Path, log: Log) -> None:
         "#!/bin/sh\nset -e\n"
         'sources="$1/etc/apt/sources.list"\n'
         'cp "$sources" "$1/tmp/sources.list"\n'
-        "sed -n 's/^deb /deb-src /p' \"$1/tmp/sources.list\" >> \"$sources\"\n"
+        'sed -n \'s/^deb /deb-src /p\' "$1/tmp/sources.list" >> "$sources"\n'
         'export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"\n'
         'apt-get -qq update\nmkdir "$1/build"\ncd "$1/build"\n'
         f"apt-get -qq -o APT::Sandbox::User=root source --download-only {SOURCE}\n"

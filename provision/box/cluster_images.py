@@ -25,6 +25,7 @@ SCRIPTS = HERE / "kubernetes"
 VERSION = "v1.20.2"
 PAUSE = "labproof/pause:3.2"
 PLUGIN = "labproof/cni:1"
+ETCD = "labproof/etcd:3.4.23"
 CLIENT = "labproof/client:1"
 PACKAGES = ("python3", "curl", "iproute2", "iptables", "conntrack", "ipset", "procps", "netbase")
 """What the base of most images has beside Debian's essential packages."""
@@ -67,7 +68,7 @@ def recipes(built: Built) -> list[Image]:
     ]
     return [
         *own,
-        Image("labproof/etcd:3.4.23", ["etcd"], {"usr/local/bin/etcd": built.root / "usr/bin/etcd"}),
+        Image(ETCD, ["etcd"], {"usr/local/bin/etcd": built.root / "usr/bin/etcd"}),
         Image(PAUSE, ["/pause"], {"pause": built.programs / "pause"}, base=False),
         Image(PLUGIN, ["python3", "-u", "/plugin.py"], {"plugin.py": SCRIPTS / "plugin.py"}),
         Image(CLIENT, ["sleep", "infinity"]),

@@ -60,9 +60,7 @@ class Authority:
             self._builder(self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(usage, critical=True)
-            .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
-            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         self.certificate = own.public_bytes(serialization.Encoding.PEM)
@@ -134,9 +132,7 @@ class Authority:
         )
 
 
-def write_node(
-    folder: Path, authority: Authority, node: str, address: IPv4Address, server: str
-) -> None:
+def write_node(folder: Path, authority: Authority, node: str, address: IPv4Address, server: str) -> None:
     """Writes what a node's kubelet needs, as the node finds it in its /etc/kubernetes."""
     keys = folder / "pki"
     keys.mkdir(parents=True)
@@ -170,9 +166,7 @@ def write_control_plane(
     accounts = ec.generate_private_key(ec.SECP256R1())
     private(keys / "sa.key", _pem(accounts))
     public = accounts.public_key()
-    encoded = public.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    encoded = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     private(keys / "sa.pub", encoded)
     for part in ("controller-manager", "scheduler"):
         user = f"system:kube-{part}"

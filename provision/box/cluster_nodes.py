@@ -199,13 +199,19 @@ def _launch(
     files = [str(path) for path in (place.data, built.root, built.programs, store, SCRIPTS)]
     inside = ["bash", str(SCRIPTS / "node.sh"), place.name, *files, *(part.argument for part in parts)]
     # the namespace of cgroups begins where the process is that makes it
-    join = f'n={len(groups)}; for g in "${{@:1:$n}}"; do echo 0 > "$g/cgroup.procs"; done; shift $n; exec "$@"'
+    join = (
+        f'n={len(groups)}; for g in "${{@:1:$n}}"; do echo 0 > "$g/cgroup.procs"; done; shift $n; exec "$@"'
+    )
     gone, alive = os.pipe()
     try:
         with (place.data / "log/node.out").open("ab") as out:
             for argv, stdin, kept in (
                 (["bash", str(SCRIPTS / "janitor.sh"), *map(str, groups)], gone, ()),
-                (["bash", "-c", join, "join", *map(str, groups), *into, *inside], subprocess.DEVNULL, (alive,)),
+                (
+                    ["bash", "-c", join, "join", *map(str, groups), *into, *inside],
+                    subprocess.DEVNULL,
+                    (alive,),
+                ),
             ):
                 subprocess.Popen(
                     argv,
