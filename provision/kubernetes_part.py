@@ -12,7 +12,6 @@ from provision import tables
 from provision.tables import Key, Table
 
 CGROUP_DRIVERS = ("systemd", "cgroupfs")
-CONTROL_PLANES = ("pods", "services")
 PREFIX = "kubernetes_"
 
 
@@ -28,7 +27,6 @@ class Kubernetes:
             (that is put into a Python image by a ConfigMap).
         network_plugin: how the DaemonSet of the network plug-in is named, in part.
         may_remove_network_plugin: whether the nodes' network may be taken away for a moment (K8S-01).
-        control_plane: what the control plane and kube-proxy run as: ``pods`` (kubeadm) or ``services`` of the nodes.
         dns: how the pods of the cluster's name service are named, in part; empty where there is none.
         cgroup_driver: of kubelet and container runtime.
         enter_nodes: whether the nodes can be entered: over SSH as ``login`` with ``ssh_key``.
@@ -45,7 +43,6 @@ class Kubernetes:
     application: str | None = None
     network_plugin: str = "calico"
     may_remove_network_plugin: bool = False
-    control_plane: str = "pods"
     dns: str = "coredns"
     cgroup_driver: str = "systemd"
     enter_nodes: bool = False
@@ -90,7 +87,6 @@ KUBERNETES: Table = {
     "images": _key("images", tables.names),
     "network_plugin": _key("network_plugin", tables.text),
     "may_remove_network_plugin": _key("may_remove_network_plugin", tables.flag),
-    "control_plane": _key("control_plane", tables.one_of(CONTROL_PLANES)),
     "dns": _key("dns", _text_or_none),
     "cgroup_driver": _key("cgroup_driver", tables.one_of(CGROUP_DRIVERS)),
     "ready_seconds": _key("ready_seconds", tables.at_least(1)),
