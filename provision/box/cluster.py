@@ -53,8 +53,10 @@ PLUGIN = "labproof-cni"
 """The network plug-in's DaemonSet and container, in kube-system: bridge, host-local and routes between the nodes."""
 WITHOUT_PROXY = "labproof/without-kube-proxy"
 """The label of a node that kube-proxy's DaemonSet leaves out."""
+PYTHON = cluster_images.PYTHON
+"""An image with Python 3 and its standard library; on every node from the start."""
 CLIENT = cluster_images.CLIENT
-"""The test pods' image: curl, a shell, getent, ip; on every node from the start."""
+"""The test pods' image: curl, a shell, getent, ip, Python; on every node from the start."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ def _has_rules(place: Place) -> bool:
 
 def folder() -> Path:
     """Where the cluster keeps what belongs to it: below the box's own, which goes with the box."""
-    return runtime.folder() / "cluster"
+    return runtime.folder() / runtime.CLUSTER
 
 
 def _places(data: Path) -> list[Place]:

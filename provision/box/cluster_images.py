@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,12 @@ VERSION = "v1.20.2"
 PAUSE = "labproof/pause:3.2"
 PLUGIN = "labproof/cni:1"
 ETCD = "labproof/etcd:3.4.23"
+PYTHON = "labproof/python:1"
+"""Python 3 of Debian, and its standard library: what runs the lab's application."""
 CLIENT = "labproof/client:1"
+"""The test pods': curl, a shell, getent, ip."""
+# process 1 of a container is not ended by a signal that it does not take
+IDLE = ("sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait")
 PACKAGES = ("python3", "curl", "iproute2", "iptables", "conntrack", "ipset", "procps", "netbase")
 """What the base of most images has beside Debian's essential packages."""
 CREATED = "2021-01-13T00:00:00Z"
@@ -71,7 +75,8 @@ def recipes(built: Built) -> list[Image]:
         Image(ETCD, ["etcd"], {"usr/local/bin/etcd": built.root / "usr/bin/etcd"}),
         Image(PAUSE, ["/pause"], {"pause": built.programs / "pause"}, base=False),
         Image(PLUGIN, ["python3", "-u", "/plugin.py"], {"plugin.py": SCRIPTS / "plugin.py"}),
-        Image(CLIENT, ["sleep", "infinity"]),
+        Image(PYTHON, ["python3"]),
+        Image(CLIENT, IDLE),
     ]
 
 

@@ -11,9 +11,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from provision.box import cluster_images, cluster_keys, cluster_nodes
 from provision.box.cluster_api import PORT, Api, ready
@@ -29,6 +31,7 @@ GARBAGE = "60"
 """Go's GOGC for what runs all the time: a little more work for a good deal less memory."""
 FIRST = ("etcd", "kube-apiserver")
 THEN = ("kube-controller-manager", "kube-scheduler")
+ADDONS = ("kube-proxy", "labproof-cni")
 LABELS = {"worker1": {"PoP": "space_1"}, "worker2": {"PoP": "space_2"}}
 
 
@@ -152,8 +155,8 @@ def start(api: Api, places: Sequence[Place], put_in: dict[str, str], timeline: T
     api.patch(f"/api/v1/nodes/{master.name}", {"metadata": {"labels": roles}})
     wait_ready(api, len(places))
     timeline.reached("three nodes Ready")
-    for name in ("kube-proxy", "labproof-cni"):
-        api.until(f"{name} runs on each node", lambda name=name: everywhere(api, name, len(places)), 60)
+    for name in ADDONS:
+        api.until(f"{name} runs on each node", partial(everywhere, api, name, len(places)), 60)
     timeline.reached("kube-proxy and the plug-in on each node")
 
 
@@ -197,9 +200,9 @@ def apply(master: Place, *documents: str) -> None:
     master.run("kubectl", "apply", "--validate=false", "-f", "-", stdin=text)
 
 
-def nodes(api: Api) -> list[dict[str, object]]:
+def nodes(api: Api) -> list[dict[str, Any]]:
     """The nodes, as the API has them."""
-    found: list[dict[str, object]] = api.get("/api/v1/nodes")["items"]
+    found: list[dict[str, Any]] = api.get("/api/v1/nodes")["items"]
     return found
 
 
