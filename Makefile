@@ -2,6 +2,7 @@
 # make test          the project's own checks and tests, the embedded lab included
 # make detection     puts every fault of the catalogue into the embedded lab, and scores what the suites say of it
 # make course        builds five groups' projects on the embedded lab, and grades them by one command
+# make kubernetes-tests the embedded cluster and its suite, healthy and broken on purpose
 # make browser-tests the reports looked at in headless Chromium
 # LAB=cloud          the same on somebody's OpenStack (labs/cloud.toml), without root and without the embedded lab
 LAB ?= box
@@ -12,7 +13,7 @@ PACKAGES := mmdebstrap qemu-system-x86 qemu-utils e2fsprogs cpio kmod iproute2 i
 # real peers of the project's own tests: SSH servers, a packet filter
 TEST_PACKAGES := openssh-server dropbear-bin nftables busybox
 
-.PHONY: setup conformance test lint unit lab-tests peers detection course browser-tests bench clean
+.PHONY: setup conformance test lint unit lab-tests kubernetes-tests peers detection course browser-tests bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.done
@@ -44,10 +45,13 @@ peers:
 	@provision/box/prepare.sh $(TEST_PACKAGES)
 
 unit: setup peers
-	@$(PYTHON) -m pytest tests -m 'not box' -q
+	@$(PYTHON) -m pytest tests -m 'not box and not kubernetes' -q
 
 lab-tests: setup peers
-	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m 'box and not course' --durations=40
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m 'box and not course and not kubernetes' --durations=40
+
+kubernetes-tests: setup peers
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m kubernetes --durations=20
 
 detection: setup
 	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m tests.faults $(FAULTS)

@@ -47,9 +47,11 @@ def doing(tried: str) -> Iterator[None]:
         ) from error
     except ApiException as error:
         raise _refusal(tried, error) from error
-    except urllib3.exceptions.TimeoutError as error:
-        raise KubernetesError("timeout", tried, _line(error), "is the API server up?") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
+        # a refused connection is a timeout too to this library
+        refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+        if isinstance(error, urllib3.exceptions.TimeoutError) and not refused:
+            raise KubernetesError("timeout", tried, _line(error), "is the API server up?") from error
         raise KubernetesError(
             "unreachable", tried, _reason(error), "is the address right, and the API server up?"
         ) from error
