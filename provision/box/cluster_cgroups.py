@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ def _hand_down(folder: Path) -> None:
 
 
 def remove(name: str, within: float = 10.0) -> list[Path]:
-    """Takes away all groups of a cluster whose processes have ended; returns those that would not go in time."""
+    """Takes away all groups of a cluster, and ends the processes in them; returns those that would not go in time."""
     end = time.monotonic() + within
     tops = [found for mount in _mounts(PROC / "self" / "mountinfo").values() for found in _named(mount, name)]
     while tops:
@@ -139,6 +140,7 @@ def remove(name: str, within: float = 10.0) -> list[Path]:
             folders = [top, *(path for path in top.rglob("*") if path.is_dir())]
             for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
                 with contextlib.suppress(OSError):
+                    _end(folder)
                     folder.rmdir()
         tops = [top for top in tops if top.exists()]
         if time.monotonic() > end:
@@ -146,6 +148,14 @@ def remove(name: str, within: float = 10.0) -> list[Path]:
         if tops:
             time.sleep(0.05)
     return tops
+
+
+def _end(group: Path) -> None:
+    for pid in (group / "cgroup.procs").read_text().split():
+        # one of another pid namespace is shown as 0, and would be everybody
+        if int(pid) > 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def _named(mount: Path, name: str) -> list[Path]:

@@ -182,7 +182,8 @@ def ensure(built: Built, images: Sequence[Image], log: Log) -> Path:
     key = content_hash(
         [Path(__file__), SCRIPTS / "take-in.sh", built.programs.name, built.root.name, *files, *own]
     )
-    return once(cache() / f"images-{key}", lambda scratch: _take_in(built, images, scratch, log))
+    done = once(cache() / f"images-{key}", lambda scratch: _take_in(built, images, scratch, log))
+    return done / "store"
 
 
 def _take_in(built: Built, images: Sequence[Image], out: Path, log: Log) -> None:

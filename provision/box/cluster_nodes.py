@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface
 from pathlib import Path
+from typing import IO
 
 from provision.box import cluster_cgroups
 from provision.box.cluster_build import Built
@@ -117,8 +118,8 @@ def wire(holder: Holder, router: IPv4Interface, places: Sequence[Place]) -> None
     ]
     for place in places:
         upstream += [
-            f"link add {place.name} type veth peer name eth0 netns {place.name}",
-            f"link set {place.name} master {LINK} up",
+            f"link add name {place.name} type veth peer name eth0 netns {place.name}",
+            f"link set dev {place.name} master {LINK} up",
         ]
     _ip(holder, "", [f"netns add {place.name}" for place in places])
     _ip(holder, "upstream", upstream)
@@ -141,7 +142,7 @@ def unwire(holder: Holder, names: Sequence[str]) -> None:
     """Takes the nodes' networks away, with all that is in them; those that there are."""
     for name in names:
         with contextlib.suppress(ClusterError):
-            _ip(holder, "upstream", [f"link delete {name}"])
+            _ip(holder, "upstream", [f"link delete dev {name}"])
         with contextlib.suppress(ClusterError):
             _ip(holder, "", [f"netns delete {name}"])
     with contextlib.suppress(ClusterError):
@@ -168,15 +169,16 @@ def start(holder: Holder, built: Built, store: Path, places: Sequence[Place]) ->
         BoxError: this machine cannot, or a node did not start (which, and why).
     """
     parts = cluster_cgroups.hierarchies(holder.init)
+    launched = {}
     for place in places:
         for folder in ("mnt", "log", "etc"):
             (place.data / folder).mkdir(parents=True, exist_ok=True)
         groups = cluster_cgroups.make(parts, cluster_cgroups.name_of(place.data.parent), place.name)
-        _launch(holder, built, store, place, parts, groups)
+        launched[place] = _launch(holder, built, store, place, parts, groups)
     end = time.monotonic() + START_LIMIT
     for place in places:
         while place.pid is None:
-            if time.monotonic() > end:
+            if launched[place].poll() is not None or time.monotonic() > end:
                 said = (place.data / "log/node.out").read_text(errors="replace").strip() or "it said nothing"
                 raise ClusterError(f"the node {place.name} did not start: {said[-600:]}")
             time.sleep(0.01)
@@ -189,7 +191,7 @@ def _launch(
     place: Place,
     parts: Sequence[cluster_cgroups.Hierarchy],
     groups: Sequence[Path],
-) -> None:
+) -> subprocess.Popen[bytes]:
     into = [
         "nsenter",
         f"--target={holder.init}",
@@ -205,27 +207,26 @@ def _launch(
     gone, alive = os.pipe()
     try:
         with (place.data / "log/node.out").open("ab") as out:
-            for argv, stdin, kept in (
-                (["bash", str(SCRIPTS / "janitor.sh"), *map(str, groups)], gone, ()),
-                (
-                    ["bash", "-c", join, "join", *map(str, groups), *into, *inside],
-                    subprocess.DEVNULL,
-                    (alive,),
-                ),
-            ):
-                subprocess.Popen(
-                    argv,
-                    stdin=stdin,
-                    stdout=out,
-                    stderr=out,
-                    env=environment(),
-                    cwd="/",
-                    start_new_session=True,
-                    pass_fds=kept,
-                )
+            janitor = ["bash", str(SCRIPTS / "janitor.sh"), *map(str, groups)]
+            _background(janitor, gone, out)
+            node = ["bash", "-c", join, "join", *map(str, groups), *into, *inside]
+            return _background(node, subprocess.DEVNULL, out, alive)
     finally:
         os.close(gone)
         os.close(alive)
+
+
+def _background(argv: list[str], stdin: int, out: IO[bytes], *kept: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv,
+        stdin=stdin,
+        stdout=out,
+        stderr=out,
+        env=environment(),
+        cwd="/",
+        start_new_session=True,
+        pass_fds=kept,
+    )
 
 
 def end(places: Sequence[Place], within: float = 20.0) -> bool:
@@ -247,9 +248,3 @@ def end(places: Sequence[Place], within: float = 20.0) -> bool:
                 )
             time.sleep(0.01)
     return bool(living)
-
-
-def addresses(places: Sequence[Place]) -> Iterator[tuple[str, IPv4Address]]:
-    """The nodes' names and addresses."""
-    for place in places:
-        yield place.name, place.address.ip
