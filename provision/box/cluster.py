@@ -308,9 +308,8 @@ def begin(holder: Holder, data: Path, log: Log) -> Cluster:
             cluster_nodes.start(holder, built, store, places)
             timeline.reached("three nodes")
             cluster = Cluster(holder, data)
-            put_in = cluster_start.values(places[0], PODS, SERVICES)
             with cluster._api() as api:
-                cluster_start.start(api, places, put_in, timeline)
+                cluster_start.start(api, places, PODS, SERVICES, timeline)
         except BaseException as error:
             _keep_logs(data)
             _clear(holder, data)

@@ -25,6 +25,7 @@ EARLIER = datetime.timedelta(hours=1)
 ADMINISTRATORS = "system:masters"
 NODES = "system:nodes"
 MODE = 0o600
+PARTS = ("controller-manager", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,14 @@ def write_control_plane(
     service = "kubernetes.default.svc.cluster.local"
     names = [node, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", service]
     own = IPv4Address("127.0.0.1")
+    proxies = Authority("front-proxy-ca")
     pairs = {
         "apiserver": authority.issue("kube-apiserver", names=names, addresses=[own, *addresses]),
         "apiserver-kubelet-client": authority.issue("kube-apiserver-kubelet-client", ADMINISTRATORS),
+        "front-proxy-client": proxies.issue("front-proxy-client"),
+        **{part: authority.issue(f"kube-{part}", names=["localhost"], addresses=[own]) for part in PARTS},
     }
+    private(keys / "front-proxy-ca.crt", proxies.certificate)
     for name, pair in pairs.items():
         private(keys / f"{name}.crt", pair.certificate)
         private(keys / f"{name}.key", pair.key)
@@ -168,7 +173,7 @@ def write_control_plane(
     public = accounts.public_key()
     encoded = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     private(keys / "sa.pub", encoded)
-    for part in ("controller-manager", "scheduler"):
+    for part in PARTS:
         user = f"system:kube-{part}"
         private(folder / f"{part}.conf", authority.kubeconfig(server, authority.issue(user), user))
 

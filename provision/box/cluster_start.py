@@ -27,6 +27,7 @@ SYSTEM = "/apis/apps/v1/namespaces/kube-system/daemonsets"
 RUNTIME_LIMIT = 30.0
 API_LIMIT = 90.0
 READY_LIMIT = 120.0
+NODE_PREFIX = 24
 GARBAGE = "60"
 """Go's GOGC for what runs all the time: a little more work for a good deal less memory."""
 FIRST = ("etcd", "kube-apiserver")
@@ -126,7 +127,9 @@ def _options(place: Place, control_plane: bool) -> list[str]:
     return options
 
 
-def start(api: Api, places: Sequence[Place], put_in: dict[str, str], timeline: Timeline) -> None:
+def start(
+    api: Api, places: Sequence[Place], pods: IPv4Network, services: IPv4Network, timeline: Timeline
+) -> None:
     """Starts runtimes, control plane, kubelets, kube-proxy and the network plug-in on nodes that have been made.
 
     Returns when all nodes are Ready, and kube-proxy and the plug-in run on each.
@@ -134,7 +137,7 @@ def start(api: Api, places: Sequence[Place], put_in: dict[str, str], timeline: T
     Raises:
         ClusterError: a part did not come in time; says which.
     """
-    master, workers = places[0], places[1:]
+    master, workers, put_in = places[0], places[1:], values(places[0], pods, services)
     with ThreadPoolExecutor(len(places)) as pool:
         list(pool.map(lambda place: place.service("start", "containerd"), places))
         _runtime(master)
@@ -148,8 +151,10 @@ def start(api: Api, places: Sequence[Place], put_in: dict[str, str], timeline: T
         for each in beginning:
             each.result()
     timeline.reached("kubelets started")
-    names = {place.name for place in places}
-    api.until("its nodes are known", lambda: {node["metadata"]["name"] for node in nodes(api)} == names, 60)
+    for place, network in zip(places, pods.subnets(new_prefix=NODE_PREFIX), strict=False):
+        told = {"spec": {"podCIDR": str(network), "podCIDRs": [str(network)]}}
+        path = f"/api/v1/nodes/{place.name}"
+        api.until(f"{place.name} is known", partial(_patched, api, path, told), 60)
     timeline.reached("three nodes known")
     roles = {f"node-role.kubernetes.io/{role}": "" for role in ("control-plane", "master")}
     api.patch(f"/api/v1/nodes/{master.name}", {"metadata": {"labels": roles}})
@@ -158,6 +163,11 @@ def start(api: Api, places: Sequence[Place], put_in: dict[str, str], timeline: T
     for name in ADDONS:
         api.until(f"{name} runs on each node", partial(everywhere, api, name, len(places)), 60)
     timeline.reached("kube-proxy and the plug-in on each node")
+
+
+def _patched(api: Api, path: str, change: dict[str, Any]) -> bool:
+    api.patch(path, change)
+    return True
 
 
 def _join(worker: Place) -> None:
