@@ -125,13 +125,18 @@ class Cluster:
         Raises:
             ClusterError: it did not come to that within so many seconds.
         """
-        document = cluster_start.render("plugin.yaml", self._values())
         self._master.run(
             *("kubectl", "delete", "--ignore-not-found", "--wait=true", "-f", "-"),
-            stdin=document,
+            stdin=cluster_start.render("plugin.yaml", self._values()),
             timeout=within,
         )
         with self._api() as api:
+            # each of its pods takes its node's away as it ends: one that is put back must not lose its own to it
+            api.until(
+                "the network plug-in's configuration is gone from the nodes",
+                lambda: not any(_configured(place) for place in _places(self.data)),
+                within,
+            )
             cluster_start.wait_ready(api, len(ADDRESSES), wanted=False, within=within)
 
     def cni_on(self, within: float = 60.0) -> None:
@@ -165,11 +170,16 @@ class Cluster:
         Raises:
             ClusterError: there is no such node, or it was not Ready within so many seconds.
         """
-        self._place(node).service("start", "kubelet")
+        place = self._place(node)
         with self._api() as api:
+            # what the API tells of a node is what its kubelet told last: it has to tell anew
+            before = _sign_of_life(api, node)
+            place.service("start", "kubelet")
             api.until(
                 f"{node} is Ready with its kubelet back",
-                lambda: cluster_api.ready(api.get(f"/api/v1/nodes/{node}")),
+                lambda: (
+                    _sign_of_life(api, node) != before and cluster_api.ready(api.get(f"/api/v1/nodes/{node}"))
+                ),
                 within,
             )
 
@@ -243,6 +253,15 @@ def _on(node: str) -> str:
     return f"fieldSelector=spec.nodeName%3D{node}"
 
 
+def _sign_of_life(api: Api, node: str) -> str:
+    lease = api.get(f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{node}")
+    return str(lease["spec"]["renewTime"])
+
+
+def _configured(place: Place) -> bool:
+    return bool(place.run("ls", "/etc/cni/net.d").strip())
+
+
 def _has_rules(place: Place) -> bool:
     return "-A KUBE-SERVICES" in place.run("iptables", "-w", "-t", "nat", "-S")
 
@@ -299,7 +318,7 @@ def begin(holder: Holder, data: Path, log: Log) -> Cluster:
         if cluster := _find(holder, data):
             return cluster
         built, store = _ensure(log)
-        _clear(holder, data)
+        clear(holder, data)
         data.mkdir(parents=True)
         places, timeline = _places(data), cluster_start.Timeline(log)
         try:
@@ -312,7 +331,7 @@ def begin(holder: Holder, data: Path, log: Log) -> Cluster:
                 cluster_start.start(api, places, PODS, SERVICES, timeline)
         except BaseException as error:
             _keep_logs(data)
-            _clear(holder, data)
+            clear(holder, data)
             if isinstance(error, BoxError):
                 raise ClusterError(f"{error} (logs kept in {kept_logs()})") from None
             raise
@@ -337,10 +356,10 @@ def down() -> bool:
     """Ends the cluster and all that is in it; returns whether there was one. The box stands on."""
     box = runtime.running()
     with _lock():
-        return _clear(box.holder if box else None, folder())
+        return clear(box.holder if box else None, folder())
 
 
-def _clear(holder: Holder | None, data: Path) -> bool:
+def clear(holder: Holder | None, data: Path) -> bool:
     """Ends what lives of a cluster, and takes its networks, cgroups and files away."""
     was = cluster_nodes.end(_places(data)) or data.exists()
     if holder:

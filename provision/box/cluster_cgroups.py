@@ -136,9 +136,8 @@ def remove(name: str, within: float = 10.0) -> list[Path]:
     tops = [found for mount in _mounts(PROC / "self" / "mountinfo").values() for found in _named(mount, name)]
     while tops:
         for top in tops:
-            # the deepest first; a file of a cgroup is not removed, its folder is
-            folders = [top, *(path for path in top.rglob("*") if path.is_dir())]
-            for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+            # the deepest first; a cgroup's files go with its folder, and its janitor may be at it too
+            for folder in [Path(name) for name, _, _ in os.walk(top, topdown=False)]:
                 with contextlib.suppress(OSError):
                     _end(folder)
                     folder.rmdir()
