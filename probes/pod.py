@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from websocket import WebSocketException, WebSocketTimeoutException
+from websocket import ABNF, WebSocketException, WebSocketTimeoutException
 
 from probes.pool import PooledHost
 from probes.shell import ChannelClosed, HostError, Shell
@@ -45,6 +46,8 @@ class _ExecChannel:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._came: defaultdict[int, bytes] = defaultdict(bytes)
+        self._open = True
 
     def send(self, data: bytes, deadline: float) -> None:
         self._stream.sock.settimeout(max(0.001, deadline - time.monotonic()))
@@ -61,24 +64,31 @@ class _ExecChannel:
             out, err = (self._take(channel) for channel in (STDOUT, STDERR))
             if out or err:
                 return out, err
-            if not self._stream.is_open():
+            if not self._open:
                 raise ChannelClosed(self._take(ERROR).decode("utf-8", "replace") or "the shell ended")
             left = deadline - time.monotonic()
             if left <= 0:
                 return b"", b""
             try:
-                self._stream.sock.settimeout(left)
-                # of TLS, what was read already is not seen by poll
-                pending = getattr(self._stream.sock.sock, "pending", lambda: 0)
-                self._stream.update(timeout=0 if pending() else left)
+                self._read(left)
             except (TimeoutError, WebSocketTimeoutException):
                 return b"", b""
             except (OSError, WebSocketException) as error:
                 raise ChannelClosed(str(error) or "the connection ended") from None
 
+    def _read(self, within: float) -> None:
+        """Takes one message, waiting for it. (The client's own update() asks the kernel, which knows nothing of what TLS
+        has read already.)
+        """
+        self._stream.sock.settimeout(within)
+        kind, frame = self._stream.sock.recv_data_frame(True)
+        if kind == ABNF.OPCODE_CLOSE:
+            self._open = False
+        elif kind in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and frame.data:
+            self._came[frame.data[0]] += frame.data[1:]
+
     def _take(self, channel: int) -> bytes:
-        # the client's own read_channel() waits for a frame where there is none
-        return bytes(self._stream._channels.pop(channel, b""))
+        return self._came.pop(channel, b"")
 
     def close(self) -> None:
         with suppress(OSError, WebSocketException):

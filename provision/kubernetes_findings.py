@@ -6,7 +6,7 @@ Looks only. The order is that of causes: nodes, then pods, then services.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -14,6 +14,8 @@ from provision.kubernetes_api import Api, Object, at_once
 
 SYSTEM = "kube-system"
 PROXY = "kube-proxy"
+NOWHERE = "space-3"
+"""The application for a PoP that no node has: its pods wait on purpose."""
 LEASES = "kube-node-lease"
 IMAGE_REASONS = (
     "ErrImagePull",
@@ -86,7 +88,8 @@ def snapshot(api: Api, namespace: str) -> Snapshot:
 
 
 def findings(seen: Snapshot) -> list[Finding]:
-    """All that is wrong, causes first."""
+    """All that is wrong, causes first; that the pods of :data:`NOWHERE` wait is not."""
+    seen = replace(seen, pods=[pod for pod in seen.pods if labels_of(pod).get("app") != NOWHERE])
     return [*_of_nodes(seen), *_of_proxies(seen), *_of_pods(seen), *_of_services(seen)]
 
 
