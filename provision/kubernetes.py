@@ -234,7 +234,8 @@ class Workloads:
         thing = self.api.get("Deployment", deployment, self.namespace(what))
         if thing is None:
             raise KubernetesError("missing", f"moving deployment {deployment}", "there is none")
-        self.remove_deployment(what, deployment)
+        self.api.delete("Deployment", deployment, self.namespace(what))
+        self._wait(lambda: self._ending(what, deployment), GONE_SECONDS, f"the pods of {deployment} to end")
         fresh = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -246,6 +247,16 @@ class Workloads:
         fresh["spec"]["template"]["spec"]["nodeSelector"] = dict(labels)
         self.api.apply(fresh)
         return self.available(what, deployment)
+
+    def _ending(self, what: str, deployment: str) -> bool | None:
+        """Whether a deployment is gone, and its pods are or have been told to end; None where not."""
+        namespace = self.namespace(what)
+        found, pods = at_once(
+            lambda: self.api.get("Deployment", deployment, namespace),
+            lambda: self.api.objects("Pod", namespace, labels=f"app={deployment}"),
+        )
+        stay = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+        return None if found or stay else True
 
     # ---------- removing
     def remove_deployment(self, what: str, deployment: str) -> list[str]:
@@ -286,9 +297,9 @@ class Workloads:
 
     def _end_pods(self, namespace: str) -> None:
         for deployment in self.api.objects("Deployment", namespace):
-            self.api.delete("Deployment", name_of(deployment), namespace, policy="Background")
+            self.api.delete("Deployment", name_of(deployment), namespace)
         for pod in self.api.objects("Pod", namespace):
-            self.api.delete("Pod", name_of(pod), namespace, policy="Background", grace=1)
+            self.api.delete("Pod", name_of(pod), namespace, grace=1)
 
     def _why_left(self, namespace: str) -> str:
         thing = self.api.get("Namespace", namespace) or {}

@@ -157,13 +157,13 @@ class Api:
         name: str,
         namespace: str = "",
         *,
-        policy: str = "Foreground",
+        policy: str = "Background",
         grace: int | None = None,
     ) -> bool:
         """Begins an object's removal; says whether there was one.
 
         Args:
-            policy: ``Foreground`` has it stay until what it owns is gone.
+            policy: what becomes of what it owns: removed after it (``Background``), before it (``Foreground``).
             grace: seconds given to a pod in place of its own.
         """
         options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy}

@@ -17,6 +17,7 @@ PROXY = "kube-proxy"
 NOWHERE = "space-3"
 """The application for a PoP that no node has: its pods wait on purpose."""
 LEASES = "kube-node-lease"
+LATE_SECONDS = 8.0
 IMAGE_REASONS = (
     "ErrImagePull",
     "ImagePullBackOff",
@@ -189,7 +190,8 @@ def _of_nodes(seen: Snapshot) -> Iterator[Finding]:
 def silent_nodes(leases: Iterable[Object]) -> dict[str, float]:
     """Nodes that no longer renew their lease, and for how many seconds longer than the others.
 
-    A kubelet renews it four times in the time that it lasts (``nodeLeaseDurationSeconds``).
+    A kubelet renews it four times in the time that it lasts (``nodeLeaseDurationSeconds``); a busy one, or a busy API
+    server, is some seconds late.
     """
     leases = list(leases)
     newest = max((renewed(lease) for lease in leases), default=0.0)
@@ -197,7 +199,9 @@ def silent_nodes(leases: Iterable[Object]) -> dict[str, float]:
     lasts = {
         name_of(lease): float(lease.get("spec", {}).get("leaseDurationSeconds") or 40) for lease in leases
     }
-    return {name: seconds for name, seconds in late.items() if seconds > 0.4 * lasts[name] + 1}
+    return {
+        name: seconds for name, seconds in late.items() if seconds > max(LATE_SECONDS, 0.4 * lasts[name] + 1)
+    }
 
 
 def _of_proxies(seen: Snapshot) -> Iterator[Finding]:
