@@ -18,11 +18,13 @@ from typing import Any
 
 from provision import manifests
 from provision.box import cluster, runtime
-from provision.box.namespaces import Holder
+from provision.box.namespaces import Holder, enter_desktop
 from provision.progress import Progress
 from tests.cluster_world import world
 
 WORLD = os.environ.get("LABPROOF_WORLD", "")
+DESKTOP = os.environ.get("LABPROOF_DESKTOP", "")
+"""Has the process enter the desktop itself: for labs that have no box."""
 BREAK = os.environ.get("LABPROOF_BREAK", "")
 
 
@@ -86,7 +88,9 @@ BREAKS: dict[str, Callable[[], None]] = {
         _service(name, lambda thing: thing["spec"]["ports"][0].update(targetPort=5001))
         for name in ("fastapi-app-clusterip-service", "fastapi-app-nodeport-service")
     ),
-    "secret-of-the-wrong-type": lambda: _changed("Secret", "repo-secret", lambda thing: thing.update(type="Opaque")),
+    "secret-of-the-wrong-type": lambda: _changed(
+        "Secret", "repo-secret", lambda thing: thing.update(type="Opaque")
+    ),
     "image-missing": lambda: _changed("Deployment", "fastapi-app", _image),
     "moved-by-recreation": lambda: _changed("Deployment", "moving-app", _no_pre_stop),
 }
@@ -95,6 +99,10 @@ BREAKS: dict[str, Callable[[], None]] = {
 def pytest_configure() -> None:
     if WORLD:
         taken_for_the_box(Path(WORLD))
+        if DESKTOP:
+            box = runtime.running()
+            assert box is not None
+            enter_desktop(box.holder)
     BREAKS[BREAK]()
 
 
