@@ -28,8 +28,6 @@ RUNTIME_LIMIT = 30.0
 API_LIMIT = 90.0
 READY_LIMIT = 120.0
 NODE_PREFIX = 24
-GARBAGE = "60"
-"""Go's GOGC for what runs all the time: a little more work for a good deal less memory."""
 FIRST = ("etcd", "kube-apiserver")
 THEN = ("kube-controller-manager", "kube-scheduler")
 ADDONS = ("kube-proxy", "labproof-cni")
@@ -62,7 +60,6 @@ def values(master: Place, pods: IPv4Network, services: IPv4Network) -> dict[str,
         "KUBE_APISERVER": cluster_images.kubernetes("kube-apiserver"),
         "KUBE_CONTROLLER_MANAGER": cluster_images.kubernetes("kube-controller-manager"),
         "KUBE_SCHEDULER": cluster_images.kubernetes("kube-scheduler"),
-        "GOGC": GARBAGE,
     }
 
 
