@@ -120,7 +120,7 @@ def desktop(pair: tuple[Holder, Cluster]) -> Callable[..., subprocess.CompletedP
 def asked(host: Host, *words: str) -> Any:
     """What `kubectl get` has, as a document."""
     done = host.run(f"kubectl get {' '.join(words)} -o json", timeout=30)
-    assert done.exit_status == 0, done.stderr
+    assert done.status == 0, done.stderr
     return json.loads(done.stdout)
 
 
@@ -176,18 +176,18 @@ def test_a_service_answers_on_every_node_and_only_its_port_from_outside(
 ) -> None:
     try:
         done = master.run(f"kubectl apply -f - <<'EOF'\n{WORKLOAD}\nEOF", timeout=30)
-        assert done.exit_status == 0, done.stderr
+        assert done.status == 0, done.stderr
         waited = master.run(
             "kubectl wait --for=condition=Available deployment/hello --timeout=60s", timeout=70
         )
-        assert waited.exit_status == 0, waited.stderr + master.run("kubectl describe pods").stdout
+        assert waited.status == 0, waited.stderr + master.run("kubectl describe pods").stdout
         service = asked(master, "service", "hello")["spec"]["clusterIP"]
         for node in one.nodes.values():
             assert soon(
                 lambda node=node: desktop("curl", "-sfm2", f"http://{node.address}:30080/").returncode == 0
             )
             with contextlib.closing(node.host()) as host:
-                assert host.run(f"curl -sfm5 -o /dev/null http://{service}/").exit_status == 0
+                assert host.run(f"curl -sfm5 -o /dev/null http://{service}/").status == 0
         pod = asked(master, "pods", "-l", "app=hello")["items"][0]["status"]["podIP"]
         for address in (service, f"{pod}:5000"):
             assert desktop("curl", "-sm2", f"http://{address}/").returncode in (7, 28)
