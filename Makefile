@@ -11,7 +11,7 @@ PYTHON := .venv/bin/python
 PACKAGES := mmdebstrap qemu-system-x86 qemu-utils e2fsprogs cpio kmod iproute2 iptables iputils-ping \
             zstd lz4 curl openssh-client util-linux nodejs python3-venv
 # real peers of the project's own tests: SSH servers, a packet filter
-TEST_PACKAGES := openssh-server dropbear-bin nftables busybox
+TEST_PACKAGES := openssh-server dropbear-bin nftables busybox openssl
 
 .PHONY: setup conformance test lint unit lab-tests kubernetes-tests peers detection course browser-tests bench clean
 .DELETE_ON_ERROR:

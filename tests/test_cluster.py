@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from provision.box.namespaces import Holder
 from tests.cluster_world import world
 
 pytestmark = pytest.mark.kubernetes
+ROOT = Path(__file__).resolve().parent.parent
 WORKLOAD = """
 apiVersion: apps/v1
 kind: Deployment
@@ -306,3 +308,44 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(
         assert left(folder) == ""
     logs = "".join(path.read_text() for path in cluster.kept_logs().rglob("*.log") if path.is_file())
     assert "no-such-option" in logs
+
+
+def test_from_the_command_line_it_is_started_in_the_lab_and_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that needs the whole embedded lab."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    def said(*words: str, status: int = 0) -> str:
+        argv = [sys.executable, "-m", "provision", *words]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=900)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    assert "the box is down: `python -m provision lab up` starts it" in said("cluster", "up", status=1)
+    said("lab", "up")
+    try:
+        assert "the cluster is down" in said("cluster", "status", status=1)
+        assert "the cluster is up after" in said("cluster", "up")
+        assert "the cluster is up already" in said("cluster", "up")
+        assert "worker2            12.7.5.90" in said("cluster", "status")
+        assert said("lab", "shell", "--on", "worker1", "--", "hostname").strip() == "worker1"
+        folder = cluster.folder()
+        version = said("lab", "shell", "--", *asking(folder, "/version"))
+        assert json.loads(version)["gitVersion"] == "v1.20.2"
+        assert said("cluster", "down") == "the cluster is down\n"
+        assert left(folder) == ""
+        assert said("cluster", "down") == "the cluster was not up\n"
+        said("cluster", "up")
+        assert processes_below(folder)
+    finally:
+        said("lab", "down")
+    assert left(folder) == ""
+    assert not folder.exists()
+
+
+def asking(folder: Path, path: str) -> list[str]:
+    """curl of the API, from wherever it is run, as the administrator."""
+    keys = ("--cacert", "ca.crt"), ("--cert", "admin.crt"), ("--key", "admin.key")
+    options = [part for option, name in keys for part in (option, str(folder / name))]
+    return ["curl", "-sfm5", *options, f"https://{cluster.ADDRESSES['master']}:6443{path}"]

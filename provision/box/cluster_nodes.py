@@ -196,21 +196,23 @@ def _launch(
         "nsenter",
         f"--target={holder.init}",
         *("--pid", f"--net={holder.network(place.name)}", "--"),
-        *("unshare", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child", "--"),
+        *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--"),
     ]
-    files = [str(path) for path in (place.data, built.root, built.programs, store, SCRIPTS)]
-    inside = ["bash", str(SCRIPTS / "node.sh"), place.name, *files, *(part.argument for part in parts)]
-    # the namespace of cgroups begins where the process is that makes it
+    # the node's process 1 alone is in its cgroups, and their namespace begins there: what waits for its end is outside
     join = (
         f'n={len(groups)}; for g in "${{@:1:$n}}"; do echo 0 > "$g/cgroup.procs"; done; shift $n; exec "$@"'
     )
+    files = [str(path) for path in (place.data, built.root, built.programs, store, SCRIPTS)]
+    inside = [
+        *("bash", "-c", join, "join", *map(str, groups), "unshare", "--cgroup", "--"),
+        *("bash", str(SCRIPTS / "node.sh"), place.name, *files, *(part.argument for part in parts)),
+    ]
     gone, alive = os.pipe()
     try:
         with (place.data / "log/node.out").open("ab") as out:
             janitor = ["bash", str(SCRIPTS / "janitor.sh"), *map(str, groups)]
             _background(janitor, gone, out)
-            node = ["bash", "-c", join, "join", *map(str, groups), *into, *inside]
-            return _background(node, subprocess.DEVNULL, out, alive)
+            return _background([*into, *inside], subprocess.DEVNULL, out, alive)
     finally:
         os.close(gone)
         os.close(alive)
