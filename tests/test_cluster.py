@@ -289,6 +289,27 @@ def test_everything_ends_with_the_box(tmp_path: Path) -> None:
         assert soon(lambda: not left(folder), 15), left(folder)
 
 
+@pytest.mark.parametrize("seconds", [0.4, 0.9, 4.0])
+def test_what_a_killed_starter_began_is_ended(tmp_path: Path, seconds: float) -> None:
+    folder = tmp_path / "cluster"
+    begin = (
+        "import sys; from pathlib import Path; from provision.box import cluster; "
+        "from provision.box.namespaces import Holder; "
+        "cluster.begin(Holder(int(sys.argv[1]), int(sys.argv[2])), Path(sys.argv[3]), print)"
+    )
+    with world() as holder:
+        argv = [sys.executable, "-c", begin, str(holder.outer), str(holder.init), str(folder)]
+        starting = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+        assert soon(folder.exists, 20)
+        time.sleep(seconds)
+        os.killpg(starting.pid, signal.SIGKILL)
+        starting.wait()
+        cluster.clear(holder, folder)
+        assert soon(lambda: not left(folder), 5), left(folder)
+        networks = subprocess.run([*holder.enter(), "ip", "netns"], capture_output=True, text=True).stdout
+        assert "master" not in networks
+
+
 def test_a_start_that_fails_says_why_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,7 +200,8 @@ def _launch(
     ]
     # the node's process 1 alone is in its cgroups, and their namespace begins there: what waits for its end is outside
     join = (
-        f'n={len(groups)}; for g in "${{@:1:$n}}"; do echo 0 > "$g/cgroup.procs"; done; shift $n; exec "$@"'
+        f'n={len(groups)}; for g in "${{@:1:$n}}"; do echo 0 > "$g/cgroup.procs" || exit; done; '
+        'shift $n; exec "$@"'
     )
     files = [str(path) for path in (place.data, built.root, built.programs, store, SCRIPTS)]
     inside = [
