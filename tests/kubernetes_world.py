@@ -70,6 +70,11 @@ def _changed(kind: str, name: str, change: Callable[[Any], None]) -> None:
     manifests.load = load
 
 
+def _wrong_target_ports() -> None:
+    for name in ("fastapi-app-clusterip-service", "fastapi-app-nodeport-service"):
+        _service(name, lambda thing: thing["spec"]["ports"][0].update(targetPort=5001))
+
+
 def _no_pre_stop(thing: Any) -> None:
     thing["spec"]["template"]["spec"]["containers"][0].pop("lifecycle")
     thing["spec"]["strategy"] = {"type": "Recreate", "rollingUpdate": None}
@@ -84,10 +89,7 @@ BREAKS: dict[str, Callable[[], None]] = {
     "wrong-selector": lambda: _service(
         "fastapi-app-clusterip-service", lambda thing: thing["spec"].update(selector={"app": "fastapi"})
     ),
-    "wrong-target-port": lambda: next(
-        _service(name, lambda thing: thing["spec"]["ports"][0].update(targetPort=5001))
-        for name in ("fastapi-app-clusterip-service", "fastapi-app-nodeport-service")
-    ),
+    "wrong-target-port": _wrong_target_ports,
     "secret-of-the-wrong-type": lambda: _changed(
         "Secret", "repo-secret", lambda thing: thing.update(type="Opaque")
     ),
