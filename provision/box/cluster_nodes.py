@@ -23,7 +23,7 @@ SCRIPTS = HERE / "kubernetes"
 CODE = "/opt/labproof/code"
 ENTERED = ("PATH=/opt/labproof/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8")
 KUBECONFIG = "/etc/kubernetes/admin.conf"
-START_LIMIT = 20.0
+START_LIMIT = 60.0
 LINK = "cluster"
 """The bridge on the campus's upstream router that is the nodes' network."""
 

@@ -24,9 +24,9 @@ from provision.box.command import Log
 
 SCRIPTS = cluster_nodes.SCRIPTS
 SYSTEM = "/apis/apps/v1/namespaces/kube-system/daemonsets"
-RUNTIME_LIMIT = 30.0
-API_LIMIT = 90.0
-READY_LIMIT = 120.0
+RUNTIME_LIMIT = 60.0
+API_LIMIT = 180.0
+READY_LIMIT = 180.0
 NODE_PREFIX = 24
 FIRST = ("etcd", "kube-apiserver")
 THEN = ("kube-controller-manager", "kube-scheduler")
