@@ -296,10 +296,15 @@ class Workloads:
         return [self._why_left(name) for name in left]
 
     def _end_pods(self, namespace: str) -> None:
+        """Ends the pods of a namespace; those of a node that is not Ready, whose kubelet ends them when it is back, in
+        the API alone.
+        """
+        lost = {name_of(node) for node in self.api.objects("Node") if not is_ready(node)}
         for deployment in self.api.objects("Deployment", namespace):
             self.api.delete("Deployment", name_of(deployment), namespace)
         for pod in self.api.objects("Pod", namespace):
-            self.api.delete("Pod", name_of(pod), namespace, grace=1)
+            grace = 0 if pod["spec"].get("nodeName") in lost else 1
+            self.api.delete("Pod", name_of(pod), namespace, grace=grace)
 
     def _why_left(self, namespace: str) -> str:
         thing = self.api.get("Namespace", namespace) or {}

@@ -9,15 +9,16 @@ from provision.kubernetes_errors import KubernetesError
 
 CONFIGURATION = "/etc/cni/net.d"
 AWAY = "/etc/cni/labproof-away"
-_OFF = f"sudo sh -c 'mkdir -p {AWAY} && for f in {CONFIGURATION}/*.conf {CONFIGURATION}/*.conflist; do "
-_OFF += f'[ ! -e "$f" ] || mv "$f" {AWAY}/; done\''
-_ON = f"sudo sh -c '[ ! -d {AWAY} ] || {{ mv {AWAY}/* {CONFIGURATION}/; rmdir {AWAY}; }}'"
+_AS_ROOT = "$(command -v sudo) sh -c "
+_OFF = f"""{_AS_ROOT}'mkdir -p {AWAY} && for f in {CONFIGURATION}/*.conf {CONFIGURATION}/*.conflist; do
+    [ ! -e "$f" ] || mv "$f" {AWAY}/; done'"""
+_ON = f"{_AS_ROOT}'[ ! -d {AWAY} ] || {{ mv {AWAY}/* {CONFIGURATION}/; rmdir {AWAY}; }}'"
 
 
 class ConfigurationAway:
     """Moves the plug-in's configuration out of the place that the container runtime reads (CNI, "Network configuration").
 
-    The nodes' user needs ``sudo`` without a password.
+    The nodes' user is root, or needs ``sudo`` without a password.
 
     Args:
         nodes: by name.
