@@ -39,8 +39,6 @@ STUCK_SECONDS = 8.0
 """How long all pods that are not Ready must have waited for the same thing that does not come by itself."""
 HEARTBEAT_SECONDS = 30.0
 EVERY = 0.3
-OWNED = ("Deployment", "ReplicaSet", "Pod")
-"""What there is of a deployment."""
 
 
 class NotAvailable(Exception):  # noqa: N818 - the field's word
@@ -300,8 +298,9 @@ class Workloads:
         the API alone.
         """
         lost = {name_of(node) for node in self.api.objects("Node") if not is_ready(node)}
-        for deployment in self.api.objects("Deployment", namespace):
-            self.api.delete("Deployment", name_of(deployment), namespace)
+        for kind in ("Deployment", "ReplicaSet"):  # else they would put new ones in their place
+            for owner in self.api.objects(kind, namespace):
+                self.api.delete(kind, name_of(owner), namespace)
         for pod in self.api.objects("Pod", namespace):
             grace = 0 if pod["spec"].get("nodeName") in lost else 1
             self.api.delete("Pod", name_of(pod), namespace, grace=grace)

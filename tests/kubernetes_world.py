@@ -1,7 +1,7 @@
 """The embedded cluster in networks of its own, without a cloud beside it: stands in a minute, and the suites run on it as
 on the box.
 
-``python -m tests.kubernetes_world FOLDER`` holds one until its standard input ends; ``-p tests.kubernetes_world`` with
+``python -m tests.kubernetes_world FOLDER`` holds one until its standard input ends, or SIGTERM; ``-p tests.kubernetes_world`` with
 ``LABPROOF_WORLD=FOLDER`` has pytest take it for the box. ``LABPROOF_BREAK`` names what is broken meanwhile.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,6 +110,7 @@ def pytest_configure() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with standing(Path(sys.argv[1])) as made:
         print(f"there: {made.kubeconfig}", flush=True)
         sys.stdin.read()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from provision import journal
 from provision.box.cluster import Cluster
+from provision.lab import Lab
+from provision.network_plugin import ConfigurationAway
+from provision.sweeper import sweep_beside
 from tests.kubernetes_world import standing, taken_for_the_box
-from tests.probes_world import needs_root
-from tests.suite_runs import SuiteRun, run_suites
+from tests.probes_world import needs_root, until
+from tests.suite_runs import SuiteRun, begin, run_suites
 
 pytestmark = [pytest.mark.kubernetes, needs_root]
 CLAIMS = {f"K8S-{n:02}" for n in range(1, 10)}
@@ -65,8 +69,8 @@ def run(world: Path, cluster: Cluster, tmp_path: Path) -> Run:
 
 
 def kubectl(cluster: Cluster, words: str) -> str:
-    with cluster.nodes["master"].host() as host:
-        done = host.run(f"kubectl {words}", timeout=60)
+    with closing(cluster.nodes["master"].host()) as host:
+        done = host.run(f"kubectl {words}", timeout=90)
     assert done.succeeded, done.stderr
     return done.stdout.strip()
 
@@ -147,6 +151,52 @@ def test_an_api_that_does_not_answer_leaves_all_unproven(
     )  # fmt: skip
     was, told = verdict(seen, "test_the_systems_pods_run")
     assert (was, "is the API server up?" in told) == ("unproven", True), told
+
+
+def test_what_is_kept_is_used_again(world: Path, cluster: Cluster, tmp_path: Path) -> None:
+    """With --keep the namespace stays and the next run uses its pods; one without removes it."""
+
+    def again(*words: str) -> set[str]:
+        seen = run_suites(
+            tmp_path / "reports", "-p", "tests.kubernetes_world", PLACEMENT, "--lab", "box", "-k", "second_pop", *words,
+            LABPROOF_WORLD=str(world), XDG_STATE_HOME=str(tmp_path / "state"),
+        )  # fmt: skip
+        assert set(seen.verdicts.values()) == {"pass"}, seen.text[-3000:]
+        return set(kubectl(cluster, "get pods -A -l labproof -o jsonpath={.items[*].metadata.uid}").split())
+
+    pods = again("--keep")
+    assert len(pods) == 1
+    assert again("--keep") == pods
+    assert again() == set()
+    assert not kubectl(cluster, "get namespaces -l labproof -o name")
+
+
+def test_what_a_killed_run_left_is_swept(world: Path, cluster: Cluster, tmp_path: Path) -> None:
+    process = begin(
+        tmp_path / "reports", "-p", "tests.kubernetes_world", PLACEMENT, "--lab", "box",
+        LABPROOF_WORLD=str(world), XDG_STATE_HOME=str(tmp_path / "state"),
+    )  # fmt: skip
+    try:
+        until(lambda: bool(kubectl(cluster, "get pods -A -l labproof -o name")), "the run's pods", 120)
+    finally:
+        process.kill()
+        process.communicate()
+    (left,) = journal.read_all(tmp_path / "state" / "labproof" / "journal")
+    assert not left.alive
+    assert sweep_beside(Lab.load("box"), left) == []
+    assert not kubectl(cluster, "get namespaces -l labproof -o name")
+
+
+def test_the_plugin_can_be_taken_away_from_inside_the_nodes(cluster: Cluster) -> None:
+    """As on a cluster whose nodes are entered over SSH: its configuration moved away and back."""
+    with ExitStack() as stack:
+        hosts = {name: stack.enter_context(closing(each.host())) for name, each in cluster.nodes.items()}
+        plugin = ConfigurationAway(hosts)
+        with undone(plugin.cni_on):
+            plugin.cni_off()
+            kubectl(cluster, "wait --for=condition=Ready=False node --all --timeout=60s")
+            assert "cni" in kubectl(cluster, "describe node worker1").lower()
+        kubectl(cluster, "wait --for=condition=Ready node --all --timeout=60s")
 
 
 # ---------- broken

@@ -27,7 +27,7 @@ def test_the_service_has_three_endpoints(application, service, pods_of):
     found = service(CLUSTER_IP)
     wanted = sorted(f"{pod['status'].get('podIP')}:5000" for pod in pods_of("fastapi-app"))
     assert list(found.endpoints) == wanted, (
-        f"the endpoints are {found.endpoints or 'none'}, the pods {wanted}"
+        f"the endpoints are {', '.join(found.endpoints) or 'none'}, the pods {', '.join(wanted) or 'none'}"
     )
     assert len(found.endpoints) == 3, f"there are {len(found.endpoints)} endpoints"
 
