@@ -5,6 +5,7 @@
 # make course        builds five groups' projects on the embedded lab, and grades them by one command
 # make audit         secrets in the sources, packages that are not locked, known faults of those that are (internet)
 # make endurance     kills runs at random moments and sweeps (KILLS=200); the same run night after night (NIGHTS=50); hours
+# make kubernetes-tests the embedded cluster and its suite, healthy and broken on purpose
 # make browser-tests the reports looked at in headless Chromium
 # LAB=cloud          the same on somebody's OpenStack (labs/cloud.toml), without root and without the embedded lab
 LAB ?= box
@@ -15,10 +16,10 @@ PYTHON := .venv/bin/python
 PACKAGES := mmdebstrap qemu-system-x86 qemu-utils e2fsprogs cpio kmod iproute2 iptables iputils-ping \
             zstd lz4 curl openssh-client util-linux nodejs python3-venv
 # real peers of the project's own tests: SSH servers, a packet filter
-TEST_PACKAGES := openssh-server dropbear-bin nftables busybox
+TEST_PACKAGES := openssh-server dropbear-bin nftables busybox openssl
 
-.PHONY: setup conformance test lint audit unit lab-tests peers detection cloud-faults course endurance \
-        endurance-kill endurance-nights browser-tests bench clean
+.PHONY: setup conformance test lint audit unit lab-tests kubernetes-tests peers detection cloud-faults course \
+        endurance endurance-kill endurance-nights browser-tests bench clean
 .DELETE_ON_ERROR:
 
 setup: .venv/.done
@@ -57,10 +58,13 @@ peers:
 	@provision/box/prepare.sh $(TEST_PACKAGES)
 
 unit: setup peers
-	@$(PYTHON) -m pytest tests -m 'not box' -q
+	@$(PYTHON) -m pytest tests -m 'not box and not kubernetes' -q
 
 lab-tests: setup peers
-	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m 'box and not course and not cloud_faults' --durations=40
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m 'box and not course and not cloud_faults and not kubernetes' --durations=40
+
+kubernetes-tests: setup peers
+	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m pytest tests -m kubernetes --durations=20
 
 detection: setup
 	@trap '$(PYTHON) -m provision lab down >/dev/null' EXIT; $(PYTHON) -m tests.faults $(FAULTS)

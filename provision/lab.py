@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from provision import tables
+from provision.kubernetes_part import KUBERNETES, Kubernetes
 from provision.tables import Each, Key, Table, meant, read_table
 
 LABS = Path(__file__).resolve().parent.parent / "labs"
@@ -62,6 +63,7 @@ class Lab:
         calculator_files: files and folders that are copied to each host of the calculator's services, in place of
             the project's own program; ``calculator_command`` starts them.
         calculator_services: the same for single services: name -> ``files``, ``command``, or both.
+        kubernetes: the cluster; None where the file has no such part.
         source: the file.
     """
 
@@ -98,6 +100,7 @@ class Lab:
     calculator_files: tuple[Path, ...] = ()
     calculator_command: str = ""
     calculator_services: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kubernetes: Kubernetes | None = None
     source: Path | None = None
 
     def has(self, part: str) -> bool:
@@ -141,8 +144,11 @@ class Lab:
         if "neighbour" in values and "neighbour_key" not in values:
             problems.append("neighbour.ssh_key: is missing: the key that opens the neighbour")
         problems += _unstarted(document.get("calculator"))
+        problems += _no_way_in(values)
         if problems:
             raise LabError([f"{source}: {problem}" for problem in problems])
+        if "kubernetes" in document:
+            values["kubernetes"] = Kubernetes.taken_from(values)
         return cls(name=source.stem, source=source, **values)
 
 
@@ -156,6 +162,16 @@ def _unstarted(calculator: object) -> Iterator[str]:
     for name, keys in services.items() if isinstance(services, Mapping) else ():
         if isinstance(keys, Mapping) and "command" not in keys:
             yield f"calculator.services.{name}.command: is missing: how the service is started"
+
+
+def _no_way_in(values: Mapping[str, Any]) -> Iterator[str]:
+    """Nodes of a cluster that are to be entered over SSH, and no key."""
+    if (
+        values.get("kubernetes_enter_nodes")
+        and "kubernetes_ssh_key" not in values
+        and values.get("driver") != "box"
+    ):
+        yield "kubernetes.nodes.ssh_key: is missing: the key that opens the nodes"
 
 
 def _find(lab: str | Path) -> Path:
@@ -246,6 +262,7 @@ TOP: Table = {
         "command": Key("calculator_command", _command),
         "services": Each("calculator_services", CALCULATOR),
     },
+    "kubernetes": KUBERNETES,
     "openstack": {
         "cloud": Key("cloud", tables.text),
         "clouds_file": Key("clouds_file", tables.file),
