@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from provision import journal as journals
 from provision.cloud import CloudError
 from provision.containers import ContainerError
-from provision.kubernetes_errors import KubernetesError
 from provision.journal import Record
+from provision.kubernetes_errors import KubernetesError
 from provision.natvm import NatVmError
 from provision.sweeper import Sweeper, Swept, Thing, show
 
