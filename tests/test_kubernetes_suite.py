@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from provision import journal
 from provision.box.cluster import Cluster
 from provision.lab import Lab
 from provision.network_plugin import ConfigurationAway
-from provision.sweeper import sweep_beside
+from provision.sweeper import Sweeper
 from tests.kubernetes_world import standing, taken_for_the_box
 from tests.probes_world import needs_root, until
 from tests.suite_runs import SuiteRun, begin, run_suites
@@ -176,14 +177,24 @@ def test_what_a_killed_run_left_is_swept(world: Path, cluster: Cluster, tmp_path
         tmp_path / "reports", "-p", "tests.kubernetes_world", PLACEMENT, "--lab", "box",
         LABPROOF_WORLD=str(world), XDG_STATE_HOME=str(tmp_path / "state"),
     )  # fmt: skip
+    watchers: list[psutil.Process] = []
     try:
         until(lambda: bool(kubectl(cluster, "get pods -A -l labproof -o name")), "the run's pods", 120)
+        # it would not know the world here: the sweeper is what is tried
+        watchers = [
+            each for each in psutil.Process(process.pid).children() if "provision.watcher" in each.cmdline()
+        ]
+        assert watchers
     finally:
+        for each in watchers:
+            each.kill()
         process.kill()
         process.communicate()
     (left,) = journal.read_all(tmp_path / "state" / "labproof" / "journal")
     assert not left.alive
-    assert sweep_beside(Lab.load("box"), left) == []
+    swept = Sweeper(Lab.load("box"), lambda: pytest.fail("the cloud is asked"), settle=0).remove(left)
+    assert any(each.startswith("namespace ") for each in swept.removed), swept
+    assert not swept.left
     assert not kubectl(cluster, "get namespaces -l labproof -o name")
 
 
