@@ -182,10 +182,12 @@ class Engine:
         what_for = f"docker run {name} from {image}"
         self._there(image, what_for)
         with doing(what_for):
-            return self.client.containers.run(
+            made = self.client.containers.run(
                 image, name=name, detach=True, tty=True, stdin_open=True, labels={LABEL: self.run},
                 ports={f"{inside}/tcp": outside for inside, outside in (ports or {}).items()},
             )  # fmt: skip
+        self._made("container", name, made.id)
+        return made
 
     def _there(self, image: str, what_for: str) -> None:
         """Pulls an image that the engine does not have, as ``docker run`` does; ``what_for`` leads its error."""
@@ -202,7 +204,9 @@ class Engine:
         """Makes an image of a container, as ``docker commit`` does; the SDK's image."""
         repository = self._image(what)
         with doing(f"docker commit {container.name} {repository}"):
-            return container.commit(repository=repository, tag="latest", conf={"Labels": {LABEL: self.run}})
+            image = container.commit(repository=repository, tag="latest", conf={"Labels": {LABEL: self.run}})
+        self._made("container image", repository, image.id)
+        return image
 
     def build(self, what: str, dockerfile: str) -> Any:
         """Builds an image of a Dockerfile alone, as ``docker build`` does; the SDK's image.
@@ -216,7 +220,12 @@ class Engine:
                 fileobj=_context(dockerfile), custom_context=True, tag=f"{tag}:latest", rm=True, forcerm=True,
                 labels={LABEL: self.run},
             )  # fmt: skip
-            return image
+        self._made("container image", tag, image.id)
+        return image
+
+    def _made(self, kind: str, name: str, id: object) -> None:  # noqa: A002
+        if self.journal:
+            self.journal.made(kind, name, str(id))
 
     def _image(self, what: str) -> str:
         name = self.name(what)

@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,10 +149,9 @@ class Record:
     kept: tuple[Entry, ...] = ()
     rebooted: bool = False
 
-    @property
-    def unsettled(self) -> bool:
-        """Whether something was asked for and no answer came: it may appear after the death of who asked."""
-        return not self.rebooted and any(not entry.id for entry in self.left)
+    def unsettled(self, kinds: Collection[str]) -> bool:
+        """Whether something of these kinds was asked for and no answer came: it may appear after its asker's death."""
+        return not self.rebooted and any(entry.kind in kinds and not entry.id for entry in self.left)
 
 
 def read(path: Path) -> Record:

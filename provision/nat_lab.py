@@ -17,6 +17,7 @@ from provision.lab import Lab
 from provision.nat_machines import NatMachine, NatMachines, Source
 from provision.natvm import Hypervisor, NatVmError
 from provision.qemu import Qemu
+from provision.tied import tied
 from provision.virtualbox import VirtualBox
 
 OnLine = Callable[[str], None]
@@ -105,9 +106,10 @@ def serve_packages(box: runtime.Box) -> subprocess.Popen[bytes]:
     left to process 1 of this machine, and until that reaps it the box cannot end.
     """
     return subprocess.Popen(
-        ["nsenter", f"--net={box.holder.network('outside')}", "--", "setpriv", "--pdeathsig=KILL",
-         sys.executable, "-m", "http.server", "80",
-         "--bind", package_source.OUTSIDE, "--directory", str(package_source.path())],
+        ["nsenter", f"--net={box.holder.network('outside')}", "--", *tied(
+            [sys.executable, "-m", "http.server", "80", "--bind", package_source.OUTSIDE,
+             "--directory", str(package_source.path())],
+        )],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from provision.natvm import Kind, NatVmError, OnProgress
+from provision.tied import tied
 
 QCOW2 = b"QFI\xfb"
 UUID_EXTENSION = 0x4C505549  # "LPUI"; the numbers that QEMU uses are in block/qcow2.c
@@ -226,7 +227,7 @@ class QemuImg:
         argv = [*self._command(tried), "convert", "-p", "-f", form, "-O", form, str(source), str(target)]
         process = subprocess.Popen(
             # without us nobody would register or remove what it writes
-            [*(["setpriv", "--pdeathsig=KILL", "--"] if shutil.which("setpriv") else []), *argv],
+            tied(argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -10,13 +10,15 @@ from typing import Any
 from provision.cloud import Cloud, CloudError
 from provision.graph import Graph, Progress, Timing, table
 from provision.guests import Guests
-from provision.holdings import CloudFloatingIP, CloudPort, Holdings, holdings
+from provision.holdings import CloudFloatingIP, CloudPort, CloudServer, Holdings, holdings
 from provision.journal import Journal
 from provision.mark import Mark
 
 OnLine = Callable[[str], None]
 Only = Callable[[Holdings], Holdings]
 SERVER_SECONDS = 90.0
+BUILDING_SECONDS = 330.0
+"""Nova hears of the end of a server that it builds when its port is plugged, or not after 300 s (vif_plugging_timeout)."""
 ROUNDS = 3
 PATIENCE = 120.0
 AGAIN = 2.0
@@ -161,6 +163,8 @@ def _lines(on_progress: OnLine | None) -> Callable[[Progress], None]:
     def tell(progress: Progress) -> None:
         if on_progress and progress.state == "done":
             on_progress(f"{progress.step} removed after {progress.seconds:.1f} s")
+        elif on_progress and progress.state == "started" and progress.step.startswith(GOING):
+            on_progress(f"waiting for the {progress.step}")
 
     return tell
 
@@ -175,7 +179,7 @@ class _Work:
         self.guests = Guests(cloud, Mark(mark.run))
         self.reasons: dict[str, str] = {}
         self.began = time.monotonic()
-        servers = {server.id: self._server(server.id, server.name) for server in have.servers}
+        servers = {server.id: self._server(server) for server in have.servers}
         floating = {f.id: self._floating(f) for f in have.floating_ips}
         ports = {port.id: self._port(port, servers, floating) for port in have.ports}
         for router in have.routers:
@@ -210,9 +214,11 @@ class _Work:
             step = f"{step} {id_}"
         return self.graph.add(step, run, after, COST.get(kind, 0.3), waits=kind == GOING)
 
-    def _server(self, id_: str, name: str) -> str:
+    def _server(self, server: CloudServer) -> str:
+        id_, name = server.id, server.name
+        within = BUILDING_SECONDS if server.status == "BUILD" else SERVER_SECONDS
         asked = self._add("server", name, id_, lambda: self.api.compute.delete_server(id_), [])
-        return self._add(GOING, name, id_, lambda: self.guests.wait_gone(name, id_, SERVER_SECONDS), [asked])
+        return self._add(GOING, name, id_, lambda: self.guests.wait_gone(name, id_, within), [asked])
 
     def _floating(self, item: CloudFloatingIP) -> str:
         network = self.api.network

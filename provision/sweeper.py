@@ -194,10 +194,9 @@ class Sweeper:
                 done = destroy(self.cloud, record.run, on_progress=self._tell, only=self._claimed(record))
                 removed += [str(Thing(*thing)) for thing in done.removed]
                 waited = time.monotonic() - began
-                if done or not record.unsettled or waited >= self._settle:
+                if done or not record.unsettled(journals.CLOUD) or waited >= self._settle:
                     return removed, [str(each) for each in done]
-                self._tell(f"looking again in {self._settle - waited:.0f} s: more was asked for")
-                time.sleep(self._settle - waited)
+                self._wait(waited)
         except (CloudError, BoxError) as error:
             return removed, [str(error)]
 
@@ -216,17 +215,28 @@ class Sweeper:
             return [], [f"the run's VMs: {error}"]
         return [" ".join(pair) for pair in there if pair not in still], left
 
+    def _wait(self, waited: float) -> None:
+        """Until what was asked for just before the asker's death must have appeared."""
+        self._tell(f"looking again in {self._settle - waited:.0f} s: more was asked for")
+        time.sleep(self._settle - waited)
+
     def _remove_containers(self, record: Record) -> tuple[list[str], list[str]]:
+        began, removed = time.monotonic(), []
         try:
-            there = _there(record)
             client = local()
             try:
-                left = Engine(client, record.run, only=names(record, CONTAINERS)).remove_all()
+                engine = Engine(client, record.run, only=names(record, CONTAINERS))
+                while True:
+                    removed += [" ".join(pair) for pair in engine.there()]
+                    left = engine.remove_all()
+                    waited = time.monotonic() - began
+                    if left or not record.unsettled(CONTAINERS) or waited >= self._settle:
+                        return removed, left
+                    self._wait(waited)
             finally:
                 client.close()
         except ContainerError as error:
-            return [], [f"the run's containers: {error}"]
-        return [" ".join(pair) for pair in there], left
+            return removed, [f"the run's containers: {error}"]
 
     def _remove_namespaces(self, record: Record) -> tuple[list[str], list[str]]:
         from provision.kubernetes_errors import KubernetesError

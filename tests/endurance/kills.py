@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +23,7 @@ from provision import journal as journals
 from tests.endurance import census
 from tests.endurance.stage import ROOT, Running, Say, Stage, begin, within
 
-END = 180.0
+END = 240.0
 """Seconds that a run may take to end after it was told to, or after a process of it was killed."""
 WATCH = 240.0
 SECONDS = {"openstack": 120.0, "natvm": 75.0, "engine": 75.0}
@@ -108,7 +109,12 @@ class Kills:
 
     def run(self, strikes: list[Strike]) -> list[Row]:
         before = self._count()
+        stopped = threading.Event()
+        signal.signal(signal.SIGINT, lambda *_: stopped.set())
         for number, strike in enumerate(strikes, 1):
+            if stopped.is_set():
+                self.say("interrupted: what was seen so far is written down")
+                break
             row = Row(number, strike.kind, strike.victim, strike.at)
             self._strike(strike, row)
             after = self._count()
