@@ -1,8 +1,9 @@
 """The embedded cluster in networks of its own, without a cloud beside it: stands in a minute, and the suites run on it as
 on the box.
 
-``python -m tests.kubernetes_world FOLDER`` holds one until its standard input ends, or SIGTERM; with ``LABPROOF_WORLD=FOLDER``
-``-p tests.kubernetes_world`` has pytest take it for the box. ``LABPROOF_BREAK`` names what is broken meanwhile.
+``python -m tests.kubernetes_world FOLDER`` holds one until its standard input ends, or SIGTERM; with
+``LABPROOF_WORLD=FOLDER`` ``-p tests.kubernetes_world`` has pytest take it for the box. ``LABPROOF_BREAK`` names what is
+broken meanwhile.
 """
 
 from __future__ import annotations
