@@ -1,8 +1,9 @@
 """The embedded cluster in networks of its own, without a cloud beside it: stands in a minute, and the suites run on it as
 on the box.
 
-``python -m tests.kubernetes_world FOLDER`` holds one until its standard input ends, or SIGTERM; ``-p tests.kubernetes_world`` with
-``LABPROOF_WORLD=FOLDER`` has pytest take it for the box. ``LABPROOF_BREAK`` names what is broken meanwhile.
+``python -m tests.kubernetes_world FOLDER`` holds one until its standard input ends, or SIGTERM; with
+``LABPROOF_WORLD=FOLDER`` ``-p tests.kubernetes_world`` has pytest take it for the box. ``LABPROOF_BREAK`` names what is
+broken meanwhile.
 """
 
 from __future__ import annotations
@@ -34,15 +35,18 @@ def standing(folder: Path) -> Iterator[cluster.Cluster]:
     """A cluster in networks of its own, its files below a folder; all of it ends with the block."""
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "accelerator").write_text("none")
-    with world() as holder, Progress("cluster") as progress:
-        (folder / "holder.json").write_text(json.dumps([holder.outer, holder.init]))
-        made = cluster.begin(holder, folder / runtime.CLUSTER, progress)
-        progress.pause()
-        try:
-            yield made
-        finally:
-            cluster.clear(holder, folder / runtime.CLUSTER)
-    shutil.rmtree(folder)
+    below = folder / runtime.CLUSTER
+    try:
+        with world() as holder:
+            (folder / "holder.json").write_text(json.dumps([holder.outer, holder.init]))
+            with Progress("cluster") as progress:
+                made = cluster.begin(holder, below, progress)
+            try:
+                yield made
+            finally:
+                cluster.clear(holder, below)
+    finally:
+        shutil.rmtree(folder)
 
 
 def taken_for_the_box(folder: Path) -> None:

@@ -27,6 +27,7 @@ SYSTEM = "/apis/apps/v1/namespaces/kube-system/daemonsets"
 RUNTIME_LIMIT = 60.0
 API_LIMIT = 180.0
 READY_LIMIT = 180.0
+APPLY_LIMIT = 60.0
 NODE_PREFIX = 24
 FIRST = ("etcd", "kube-apiserver")
 THEN = ("kube-controller-manager", "kube-scheduler")
@@ -197,14 +198,24 @@ def _runtime(place: Place) -> None:
 
 
 def apply(master: Place, *documents: str) -> None:
-    """`kubectl apply` of YAML documents, on the control plane's node.
+    """`kubectl apply` of YAML documents, on the control plane's node; again where the API was too busy to answer.
 
     Raises:
-        ClusterError: the API refused one.
+        ClusterError: the API refused one, or did not answer for a minute.
     """
     text = "\n---\n".join(documents)
     # the API would be asked for the whole of its schema, to check what is ours
-    master.run("kubectl", "apply", "--validate=false", "-f", "-", stdin=text)
+    argv = ("kubectl", "apply", "--validate=false", "-f", "-")
+    end = time.monotonic() + APPLY_LIMIT
+    while True:
+        try:
+            master.run(*argv, stdin=text)
+        except ClusterError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def nodes(api: Api) -> list[dict[str, Any]]:
