@@ -14,6 +14,8 @@ pytest_plugins = [
     "fixtures.natvm",
     "fixtures.docker",
     "fixtures.comparison",
+    "fixtures.kubernetes",
+    "fixtures.kubernetes_looks",
     "fixtures.calculator_cloud",
     "fixtures.calculator",
 ]

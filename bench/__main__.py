@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import boots, box, calculator, natvm, observing, provisioning
+from bench import boots, box, calculator, cluster, natvm, observing, provisioning
 from bench.common import Row, on_the_desktop
 
 BENCHES = {
@@ -17,6 +17,7 @@ BENCHES = {
     "boots": boots.measure,
     "calculator": calculator.measure,
     "natvm": natvm.measure,
+    "cluster": cluster.measure,
 }
 OUT = Path("reports/out/bench.json")
 
@@ -29,7 +30,7 @@ def main() -> int:
     names = parser.parse_args().name or list(BENCHES)
     rows: list[Row] = []
     for name in names:
-        if name not in ("box", "calculator"):
+        if name not in ("box", "calculator", "cluster"):
             on_the_desktop()
         rows += BENCHES[name]()
     for row in rows:

@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,6 +48,9 @@ class SshHost(PooledHost):
         connect_timeout: seconds for the TCP connection.
         host_key: expected public host key, ``ssh-ed25519 AAAA...``; None accepts the first one seen, and no
             other later.
+        host_keys: asked once, before the first login: the keys that the machine says are its own, by another way
+            than this connection. One of them must be its; none means that it says nothing: the first one seen is
+            accepted. What it raises (:class:`HostError`) puts off the login.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class SshHost(PooledHost):
         password: str | None = None,
         connect_timeout: float = 10.0,
         host_key: str | None = None,
+        host_keys: Callable[[], Collection[str]] | None = None,
     ) -> None:
         super().__init__(name)
         if key is None and password is None:
@@ -69,6 +74,8 @@ class SshHost(PooledHost):
         self.user = user
         self.port = port
         self.public_host_key = _normal(name, host_key) if host_key else None
+        self.host_key_known_by = "given" if host_key else ""
+        self._host_keys = host_keys
         self._key = _load(name, key) if isinstance(key, str | Path) else key
         self._password = password
         self._via = via
@@ -182,14 +189,15 @@ class SshHost(PooledHost):
         transport.banner_timeout = min(_BANNER, login)
         transport.handshake_timeout = transport.auth_timeout = login
         try:
-            if self.public_host_key:
-                kind = self.public_host_key.split()[0]
-                kinds = ["rsa-sha2-512", "rsa-sha2-256"] if kind == "ssh-rsa" else [kind]
-                transport.get_security_options().key_types = kinds
+            expected = self._expected_host_keys()
+            if expected:
+                options = transport.get_security_options()
+                wanted = {kind for key in expected for kind in _algorithms(key)}
+                options.key_types = [kind for kind in options.key_types if kind in wanted]
             transport.start_client(timeout=login)
             if not transport.initial_kex_done:
                 raise paramiko.SSHException(f"no key exchange within {login:g} s")
-            self._check_host_key(transport)
+            self._check_host_key(transport, expected)
             self._log_in(transport)
             transport.set_keepalive(_KEEPALIVE)
         except HostError:
@@ -223,15 +231,24 @@ class SshHost(PooledHost):
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
         return stream
 
-    def _check_host_key(self, transport: paramiko.Transport) -> None:
+    def _expected_host_keys(self) -> tuple[str, ...]:
+        if self.public_host_key:
+            return (self.public_host_key,)
+        try:
+            return tuple(_normal(self.name, key) for key in self._host_keys()) if self._host_keys else ()
+        except HostError as error:
+            raise HostError(f"{self.name}: {self}: {error}") from None
+
+    def _check_host_key(self, transport: paramiko.Transport, expected: Collection[str]) -> None:
         key = transport.get_remote_server_key()
         seen = f"{key.get_name()} {key.get_base64()}"
+        if expected and seen not in expected:
+            raise HostError(
+                f"{self.name}: {self} is another host: its key is {seen}, expected {' or '.join(expected)}"
+            )
         if self.public_host_key is None:
             self.public_host_key = seen
-        elif seen != self.public_host_key:
-            raise HostError(
-                f"{self.name}: {self} is another host: its key is {seen}, expected {self.public_host_key}"
-            )
+            self.host_key_known_by = "its console" if expected else "first seen"
 
     def _log_in(self, transport: paramiko.Transport) -> None:
         try:
@@ -299,6 +316,12 @@ def _load(name: str, path: str | Path) -> paramiko.PKey:
         return paramiko.PKey.from_path(Path(path))
     except (OSError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType) as error:
         raise HostError(f"SSH host {name!r}: cannot read the key {path}: {_said(error)}") from None
+
+
+def _algorithms(key: str) -> tuple[str, ...]:
+    """The signature algorithms by which a host proves that a key is its own (RFC 8332 for RSA)."""
+    kind = key.split(maxsplit=1)[0]
+    return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
 
 
 def _normal(name: str, host_key: str) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from provision.box import runtime
+from provision.box import cluster, runtime
 from provision.box.command import BuildError
 from provision.box.namespaces import BoxError
 from provision.journal import Journal, JournalError, folder
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m provision", description=__doc__)
-    rooms = parser.add_subparsers(required=True, metavar="lab|topology")
+    rooms = parser.add_subparsers(required=True, metavar="lab|cluster|topology")
     lab = rooms.add_parser("lab", help="the embedded lab, or the lab of a lab file").add_subparsers(
         required=True
     )
@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         "shell", help="a shell (or a command) on the student's desktop, or elsewhere in the lab"
     )
     shell.add_argument(
-        "--on", default="desktop", choices=("desktop", "neighbour", "outside", "upstream", "cloud")
+        "--on",
+        default="desktop",
+        choices=("desktop", "neighbour", "outside", "upstream", "cloud", *cluster.ADDRESSES),
     )
     shell.add_argument("command", nargs=argparse.REMAINDER)
     shell.set_defaults(work=_shell)
@@ -69,6 +71,21 @@ def _parser() -> argparse.ArgumentParser:
         help="remove what carries these runs' tags and stands in no journal here, once it was shown",
     )  # fmt: skip
     sweep.set_defaults(work=_sweep)
+    nodes = rooms.add_parser(
+        "cluster", help="the embedded lab's Kubernetes cluster, in an embedded lab that is up"
+    ).add_subparsers(required=True)
+    commands = (
+        (
+            "build",
+            _cluster_build,
+            "build what it needs and the cache does not have (once, about ten minutes)",
+        ),
+        ("up", _cluster_up, "start it, and say where its kubeconfig is"),
+        ("down", _cluster_down, "end it and all that is in it; the embedded lab stands on"),
+        ("status", _cluster_status, "say whether it is up, and how it started"),
+    )
+    for name, work, text in commands:
+        nodes.add_parser(name, help=text).set_defaults(work=work)
     topology = rooms.add_parser("topology", help="a topology document").add_subparsers(required=True)
     commands = (
         ("show", _show, "check a document and print it"),
@@ -138,11 +155,56 @@ def _service(args: argparse.Namespace) -> int:
 def _shell(args: argparse.Namespace) -> int:
     box = _standing()
     environment = {**os.environ, "OS_CLIENT_CONFIG_FILE": str(box.clouds_yaml), "OS_CLOUD": "labproof-box"}
+    if args.on in cluster.ADDRESSES:
+        command = args.command[args.command[:1] == ["--"] :] or ["bash"]
+        entered = [*_standing_cluster().nodes[args.on].enter, *command]
+        os.execvp(entered[0], entered)  # noqa: S606
     # anywhere but on the cloud's host: the student's own files, tools and shell, on another network
     network = ["nsenter", f"--net={box.holder.network(args.on)}", "--"]
     prefix = box.holder.enter() if args.on == "cloud" else network
     command = args.command[args.command[:1] == ["--"] :] or [os.environ.get("SHELL", "/bin/sh")]
     os.execvpe(prefix[0], [*prefix, *command], environment)  # noqa: S606
+
+
+def _cluster_build(_: argparse.Namespace) -> int:
+    with Progress("building the cluster") as progress:
+        cluster.ensure(progress)
+    return 0
+
+
+def _cluster_up(_: argparse.Namespace) -> int:
+    if standing := cluster.running():
+        print(f"the cluster is up already; kubeconfig: {standing.kubeconfig}")
+        return 0
+    with Progress("starting the cluster") as progress:
+        standing = cluster.up(progress)
+        print(f"the cluster is up after {progress.seconds:.1f} s; kubeconfig: {standing.kubeconfig}")
+    return 0
+
+
+def _cluster_down(_: argparse.Namespace) -> int:
+    print("the cluster is down" if cluster.down() else "the cluster was not up")
+    return 0
+
+
+def _cluster_status(_: argparse.Namespace) -> int:
+    standing = cluster.running()
+    if standing is None:
+        print("the cluster is down; `python -m provision cluster up` starts it")
+        return 1
+    print(f"the cluster is up; kubeconfig: {standing.kubeconfig}")
+    for node in standing.nodes.values():
+        print(f"  {node.name:18} {node.address}")
+    for part, seconds in standing.timeline.items():
+        print(f"  {seconds:5.1f} s  {part}")
+    return 0
+
+
+def _standing_cluster() -> cluster.Cluster:
+    standing = cluster.running()
+    if standing is None:
+        raise BoxError("the cluster is down: `python -m provision cluster up` starts it")
+    return standing
 
 
 def _cloud(args: argparse.Namespace) -> Cloud:

@@ -6,7 +6,7 @@ Whatever goes wrong is a :class:`.CloudError`: what was tried, what came back, w
 from __future__ import annotations
 
 import difflib
-import logging
+import re
 import shlex
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,21 +19,16 @@ from typing import Any, TypeVar
 import openstack.config
 import openstack.connection
 import openstack.exceptions
-from keystoneauth1.session import TCPKeepAliveAdapter
 
 from provision.cloud_errors import CloudError, doing
+from provision.cloud_session import HalfAnswerError, settle
 from provision.lab import Lab
-
-# Without a handler of its own, its warnings would be printed beside the one line that says what is wrong.
-logging.getLogger("keystoneauth").addHandler(logging.NullHandler())
-
-CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 60.0
-CONNECTIONS = 32
 
 __all__ = ["Cloud", "CloudError", "Flavor", "Image", "doing", "rc_lines"]
 
 T = TypeVar("T")
+# Not every cloud tells its users of their quota (extension quota_details): there the create calls will.
+NOT_TOLD = frozenset({403, 404, 405})
 
 
 @dataclass(frozen=True)
@@ -99,12 +94,8 @@ class Cloud:
         at = region.config.get("auth", {}).get("auth_url", "no URL")
         with doing(f"logging in to {what} at {at}"):
             api: Any = openstack.connection.Connection(config=region, app_name="labproof")
-            session: Any = api.session
-            # One float would be both limits: a dead host is to be noticed sooner than a slow answer.
-            session.timeout = (CONNECT_SECONDS, ANSWER_SECONDS)
-            for scheme in ("http://", "https://"):
-                session.session.mount(scheme, TCPKeepAliveAdapter(pool_maxsize=CONNECTIONS))
-            session.get_token()
+            settle(api.session)
+            api.session.get_token()
             project = api.current_project_id
             if project is None:
                 raise CloudError(
@@ -157,6 +148,15 @@ class Cloud:
             "image": self.lab.image,
         }
 
+    def secrets(self) -> list[str]:
+        """What must not be told of the login: whatever of it is no name and no address, and the token."""
+        auth = self.api.config.config.get("auth", {})
+        told = re.compile(r"(_url|_name|_id|^username)$")
+        return [
+            *(str(value) for key, value in auth.items() if not told.search(key)),
+            str(self.api.auth_token),
+        ]
+
     def flavor(self, name: str) -> Flavor:
         """The flavor that a topology's flavor is on this cloud."""
         flavors: dict[str, Flavor] = self._once("flavors", self._flavors)
@@ -194,7 +194,9 @@ class Cloud:
 
     def _compute_quota(self) -> dict[str, tuple[int, int]]:
         """Free and limit; what has no limit is not in it (-1, as the API has it)."""
-        limits = self.api.compute.get("/limits").json()["limits"]["absolute"]
+        answer = self.api.compute.get("/limits")
+        openstack.exceptions.raise_from_response(answer)
+        limits = _part(answer, "limits", "absolute")
         names = {
             "instances": ("Instances", "Instances"),
             "cores": ("Cores", "Cores"),
@@ -208,10 +210,10 @@ class Cloud:
 
     def _network_quota(self) -> dict[str, tuple[int, int]]:
         answer = self.api.network.get(f"/quotas/{self.project}/details.json")
-        if answer.status_code != 200:
-            # Not every cloud tells its users (extension quota_details): there the create calls will.
+        if answer.status_code in NOT_TOLD:
             return {}
-        rows = answer.json()["quota"].items()
+        openstack.exceptions.raise_from_response(answer)
+        rows = _part(answer, "quota").items()
         return {
             name: (row["limit"] - row["used"] - row["reserved"], row["limit"])
             for name, row in rows
@@ -265,6 +267,17 @@ class Cloud:
             f"there is none{_meant(name, found)}; there are: {_list(found)}",
             f"name one of them in {self.lab.source or 'the lab file'}",
         )  # fmt: skip
+
+
+def _part(answer: Any, *keys: str) -> dict[str, Any]:
+    """What stands under the keys of an answer; an answer without them is no whole one."""
+    found = answer.json()
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        where = f"{answer.request.method} {answer.request.url.partition('?')[0]}"
+        raise HalfAnswerError(f"the answer to {where} has no {'.'.join(keys)} (HTTP {answer.status_code})")
+    return found
 
 
 def _unknown_cloud(name: str, names: list[str], file: Path | None) -> CloudError:

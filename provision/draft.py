@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from probes.ending import ENDING
-from provision.cloud import Cloud
+from provision.cloud import Cloud, CloudError
 from provision.graph import Graph
 from provision.holdings import Holdings
 from provision.journal import Journal
@@ -116,7 +116,16 @@ class Draft:
         self.intents.append((kind, self.mark.name(name)))
 
     def note(self, kind: str, name: str, record: Any) -> None:
-        """Keeps what the cloud answered on making a thing."""
+        """Keeps what the cloud answered on making a thing.
+
+        Raises:
+            CloudError: the answer does not say which thing it made.
+        """
+        if not record.id:
+            raise CloudError(
+                "fault", f"{kind} {name}", "the cloud's answer to its making has no id",
+                "the fault is on the cloud's side, or a proxy's before it",
+            )  # fmt: skip
         self.ids[kind, name] = record.id
         self.records[kind, name] = record
         self.made.append((kind, self.mark.name(name), record.id))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from probes.host import SshHost
 from probes.shell import HostError
 from provision.cloud import Cloud
 from provision.deployment import Deployment
-from provision.guests import console_end
+from provision.guests import console_end, host_keys
 from provision.topology import Host, Topology
 
 
@@ -19,6 +20,7 @@ def enter(
     login: str,
     key: Path,
     host: Callable[..., SshHost] = SshHost,
+    cloud: Cloud | None = None,
 ) -> dict[str, SshHost]:
     """The hosts by name, not connected yet; without those that no way leads to.
 
@@ -26,12 +28,23 @@ def enter(
         login: user of the guests.
         key: private key that opens them.
         host: makes one.
+        cloud: learns their host keys from their consoles; without it, the first ones seen are theirs.
     """
     made = deployment.hosts
-    direct = {n: host(n, str(h.floating_ip), login, key) for n, h in made.items() if h.floating_ip}
+
+    def by(server_id: str) -> dict[str, Any]:
+        return {"host_keys": host_keys(cloud, server_id)} if cloud else {}
+
+    direct = {
+        n: host(n, str(h.floating_ip), login, key, **by(h.server_id))
+        for n, h in made.items()
+        if h.floating_ip
+    }
     door = next((direct[h.name] for h in topology.hosts if h.name in direct and opens_ssh(topology, h)), None)
     inner = {
-        n: host(n, str(h.address), login, key, via=door) for n, h in made.items() if n not in direct and door
+        n: host(n, str(h.address), login, key, via=door, **by(h.server_id))
+        for n, h in made.items()
+        if n not in direct and door
     }
     return {**direct, **inner}
 

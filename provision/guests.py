@@ -9,8 +9,10 @@ from typing import Any
 
 from openstack.exceptions import SDKException
 
+from probes.shell import HostError
 from provision.cloud import Cloud, CloudError
 from provision.holdings import CloudPort, CloudServer
+from provision.host_keys import ConsoleKeys
 from provision.mark import Mark
 from provision.waiters import SharedLook, WaitTimeout, until
 
@@ -59,7 +61,19 @@ class Guests:
         try:
             until(look, within, f"server {name} to become ACTIVE", EVERY, self.cancelled)
         except WaitTimeout as error:
-            raise CloudError("timeout", f"waiting for server {name}", str(error)) from error
+            state = f"{self._state(server_id)} after {within:.0f} s, and not ACTIVE"
+            raise CloudError(
+                "timeout",
+                f"waiting for server {name}",
+                state,
+                "the cloud's log of its compute service tells why",
+            ) from error
+
+    def _state(self, server_id: str) -> str:
+        with self.cloud.doing("reading the state of a server"):
+            server = self.cloud.api.compute.get_server(server_id)
+        fault_ = f": {fault(server)}" if server.status == "ERROR" else ""
+        return f"still {server.status} (task: {server.task_state or 'none'}){fault_}"
 
     def wait_gone(self, name: str, server_id: str, within: float) -> None:
         """Until the server is no longer listed.
@@ -74,9 +88,8 @@ class Guests:
         try:
             until(gone, within, f"server {name} to go", EVERY, self.cancelled)
         except WaitTimeout as error:
-            server = self.cloud.api.compute.get_server(server_id)
-            state = f"still {server.status} (task: {server.task_state or 'none'}) after {within:.0f} s"
-            raise CloudError("timeout", f"removing server {name}", f"{state}: {fault(server)}") from error
+            state = f"{self._state(server_id)} after {within:.0f} s"
+            raise CloudError("timeout", f"removing server {name}", state) from error
 
     def repair(self, server: CloudServer, port: CloudPort | None) -> tuple[str, Callable[[], Any]] | None:
         """What brings a server back to ACTIVE on its port, in words and as a call; None if it is so.
@@ -108,6 +121,21 @@ def console_end(cloud: Cloud, server_id: str, lines: int = 3) -> str:
         return f"no console: {error}"
     told = [line.strip() for line in text.splitlines() if line.strip()]
     return " | ".join(told[-lines:]) or "nothing yet"
+
+
+def host_keys(cloud: Cloud, server_id: str) -> ConsoleKeys:
+    """A server's SSH host keys, by its console. A cloud that shows its users no console tells none."""
+
+    def console() -> str:
+        try:
+            with cloud.doing("reading a console"):
+                return str(cloud.api.compute.get_server_console_output(server_id)["output"] or "")
+        except CloudError as error:
+            if error.passing:
+                raise HostError(f"its console cannot be read now: {error.answer}") from error
+            return ""
+
+    return ConsoleKeys(console)
 
 
 def fault(server: Any) -> str:

@@ -7,7 +7,6 @@ tokens, keys) stays where the ecosystem keeps it: clouds.yaml, openrc, an SSH ag
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from provision import tables
+from provision.kubernetes_part import KUBERNETES, Kubernetes
 from provision.tables import Each, Key, Table, meant, read_table
 
 LABS = Path(__file__).resolve().parent.parent / "labs"
@@ -63,6 +63,7 @@ class Lab:
         calculator_files: files and folders that are copied to each host of the calculator's services, in place of
             the project's own program; ``calculator_command`` starts them.
         calculator_services: the same for single services: name -> ``files``, ``command``, or both.
+        kubernetes: the cluster; None where the file has no such part.
         source: the file.
     """
 
@@ -99,6 +100,7 @@ class Lab:
     calculator_files: tuple[Path, ...] = ()
     calculator_command: str = ""
     calculator_services: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kubernetes: Kubernetes | None = None
     source: Path | None = None
 
     def has(self, part: str) -> bool:
@@ -127,13 +129,9 @@ class Lab:
         """
         path = _find(lab)
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise LabError([f"{path}: cannot be read: {error.strerror}"]) from error
-        except UnicodeDecodeError as error:
-            raise LabError([f"{path}: is not UTF-8 text (byte {error.start})"]) from error
-        except tomllib.TOMLDecodeError as error:
-            raise LabError([f"{path}: is not TOML: {error}"]) from error
+            document = tables.read_document(path)
+        except tables.RefusedError as error:
+            raise LabError(error.problems) from error
         return cls.from_document(document, path)
 
     @classmethod
@@ -146,8 +144,11 @@ class Lab:
         if "neighbour" in values and "neighbour_key" not in values:
             problems.append("neighbour.ssh_key: is missing: the key that opens the neighbour")
         problems += _unstarted(document.get("calculator"))
+        problems += _no_way_in(values)
         if problems:
             raise LabError([f"{source}: {problem}" for problem in problems])
+        if "kubernetes" in document:
+            values["kubernetes"] = Kubernetes.taken_from(values)
         return cls(name=source.stem, source=source, **values)
 
 
@@ -163,14 +164,24 @@ def _unstarted(calculator: object) -> Iterator[str]:
             yield f"calculator.services.{name}.command: is missing: how the service is started"
 
 
+def _no_way_in(values: Mapping[str, Any]) -> Iterator[str]:
+    """Nodes of a cluster that are to be entered over SSH, and no key."""
+    if (
+        values.get("kubernetes_enter_nodes")
+        and "kubernetes_ssh_key" not in values
+        and values.get("driver") != "box"
+    ):
+        yield "kubernetes.nodes.ssh_key: is missing: the key that opens the nodes"
+
+
 def _find(lab: str | Path) -> Path:
     path = Path(lab)
     if path.suffix == ".toml" or path.parent != Path():
-        if not path.is_file():
+        if not tables.is_file(path):
             raise LabError([f"{path}: there is no such lab file"])
         return path
     named = LABS / f"{lab}.toml"
-    if named.is_file():
+    if tables.is_file(named):
         return named
     known = sorted(file.stem for file in LABS.glob("*.toml"))
     here = ", ".join(known) or "none"
@@ -180,13 +191,20 @@ def _find(lab: str | Path) -> Path:
 def _paths(value: Any, source: Path) -> tuple[Path, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list of files and folders")
-    paths = [source.parent / Path(tables.text(item, source)).expanduser() for item in value]
-    if missing := next((path for path in paths if not path.exists()), None):
+    paths = [source.parent / tables.home(tables.text(item, source)) for item in value]
+    if missing := next((path for path in paths if not _exists(path)), None):
         raise ValueError(f"there is no file or folder {missing}")
     names = [path.name for path in paths]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"two of them are named {twice!r}: they are put side by side on a host")
     return tuple(paths)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _command(value: Any, source: Path) -> str:
@@ -244,6 +262,7 @@ TOP: Table = {
         "command": Key("calculator_command", _command),
         "services": Each("calculator_services", CALCULATOR),
     },
+    "kubernetes": KUBERNETES,
     "openstack": {
         "cloud": Key("cloud", tables.text),
         "clouds_file": Key("clouds_file", tables.file),

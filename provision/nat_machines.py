@@ -20,6 +20,7 @@ from probes.ending import check
 from probes.shell import HostError
 from probes.ssh import SshHost
 from provision.config_drive import write_config_drive
+from provision.host_keys import ConsoleKeys
 from provision.journal import Journal
 from provision.mark import Mark
 from provision.natvm import Disk, Forwarding, Hypervisor, NatVm, NatVmError, OnProgress, VmSettings
@@ -149,7 +150,7 @@ class NatMachines:
             write_config_drive(seed, name=what, public_key=self.public_key)
         vm, port = self._create(name, disk, source, seed)
         vm.start()
-        host = self._host(what, port, source)
+        host = self._host(what, port, source, vm)
         return self._noted(what, NatMachine(vm, host, "booted cold", self._entered(vm, host, began)))
 
     def resume(self, what: str, source: Source, key: Path) -> NatMachine:
@@ -182,7 +183,8 @@ class NatMachines:
                 what,
                 self.public_key,
             )
-        host = SshHost(what, str(LOOPBACK), source.login, self.key, port)
+            known = first.public_host_key
+        host = SshHost(what, str(LOOPBACK), source.login, self.key, port, host_key=known)
         return self._noted(
             what, NatMachine(vm, host, "resumed from a saved state", self._entered(vm, host, began))
         )
@@ -198,7 +200,7 @@ class NatMachines:
         running = vm.state() == "running"
         if rule is None or not (running or off):
             return None
-        host = self._host(what, rule.host_port, source)
+        host = self._host(what, rule.host_port, source, vm)
         seconds = self._entered(vm, host, began, STANDING_LIMIT) if running else 0.0
         machine = NatMachine(vm, host, "left standing by an earlier run", seconds)
         self.made.append(machine)
@@ -302,7 +304,7 @@ class NatMachines:
             return [] if error.kind == "missing" else [f"{what}: {error}"]
         return []
 
-    def _host(self, what: str, port: int, source: Source) -> SshHost:
+    def _host(self, what: str, port: int, source: Source, vm: NatVm) -> SshHost:
         key = source.key or (self.key if source.takes_config_drive or source.saved else None)
         password = None if key else os.environ.get(PASSWORD)
         if key is None and password is None:
@@ -310,7 +312,9 @@ class NatMachines:
                 "configuration", f"entering the VM {what}", "the lab file names no key to its guest",
                 f"name one (natvm.ssh_key), or put the login's password into {PASSWORD}",
             )  # fmt: skip
-        return SshHost(what, str(LOOPBACK), source.login, key, port, password=password)
+        # not waited for: what is between it and us is the hypervisor's own process, and many guests print nothing
+        keys = ConsoleKeys(partial(_console, vm), patience=0.0)
+        return SshHost(what, str(LOOPBACK), source.login, key, port, password=password, host_keys=keys)
 
     def _entered(self, vm: NatVm, host: SshHost, began: float, within: float = 0.0) -> float:
         try:
@@ -325,6 +329,13 @@ class NatMachines:
     def _intend(self, kind: str, name: str) -> None:
         if self.journal:
             self.journal.intend(kind, name)
+
+
+def _console(vm: NatVm) -> str:
+    try:
+        return vm.console()
+    except NatVmError:
+        return ""
 
 
 def free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from provision.cloud import CloudError
 from provision.draft import Draft
 from provision.guests import Guests
 from provision.holdings import CloudPort
@@ -41,7 +42,9 @@ def plan_ports(draft: Draft, network: str) -> None:
 
 
 def _make_ports(draft: Draft, hosts: list[Host]) -> None:
-    made = draft.cloud.api.network.create_ports([_port_body(draft, host) for host in hosts])
+    made = list(draft.cloud.api.network.create_ports([_port_body(draft, host) for host in hosts]))
+    if len(made) != len(hosts):
+        raise CloudError("fault", f"making {len(hosts)} ports", f"the cloud's answer tells of {len(made)}")
     for host, port in zip(hosts, made, strict=True):
         draft.note("port", host.name, port)
 

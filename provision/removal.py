@@ -205,8 +205,9 @@ class _Work:
                 with self.cloud.doing(f"removing {kind} {name}"):
                     action()
             except CloudError as error:
-                if error.kind != "missing":
-                    self.reasons[id_] = str(error)
+                # somebody else's removal may have come first; if not, it is listed again, and this is told
+                said = f"{error.tried}: the cloud says that there is none (HTTP 404), and lists it"
+                self.reasons[id_] = said if error.kind == "missing" else str(error)
 
         step = f"{kind} {name or id_}"
         if step in self.graph:
@@ -232,12 +233,17 @@ class _Work:
         return self._add("floating IP", str(item.address), item.id, away, [])
 
     def _port(self, port: CloudPort, servers: dict[str, str], floating: dict[str, str]) -> str:
-        """A server's port after the server; a router's leg after the floating IPs that lead through it."""
+        """A server's port after the server; a router's leg after the floating IPs that lead through it.
+
+        A port that is nobody's yet may be that of a server which has just been asked for: taken from under it, the
+        server would wait in vain for it to be wired, and could not be removed before it gave up.
+        """
         if port.is_leg:
             name = f"{self._router_name(port.device_id)} {', '.join(map(str, port.addresses))}".strip()
             return self._add("leg", name, port.id, lambda: self._detach(port), floating.values())
         leading = [floating[item.id] for item in self.have.floating_ips if item.port_id == port.id]
-        after = [*leading, *([servers[port.device_id]] if port.device_id in servers else [])]
+        users = [step for id_, step in servers.items() if port.device_id in ("", id_)]
+        after = [*leading, *users]
         name = port.name or ", ".join(map(str, port.addresses))
         return self._add("port", name, port.id, lambda: self._unplug(port, servers), after)
 

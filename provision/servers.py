@@ -25,6 +25,13 @@ class ServerError(Exception):
     """An operation on a server did not come to its end: which, what the cloud said, how long it was given."""
 
 
+def refused(status: int | None) -> bool:
+    """Whether the cloud said no to what it was asked; else it could not be asked, and nothing follows from that."""
+    status = status or 0
+    # to a disk that is too small some releases say 500
+    return 400 <= status <= 500 and status not in {401, 429}
+
+
 @dataclass(frozen=True)
 class Refusal:
     """The cloud's no to a request.
@@ -65,24 +72,27 @@ class Servers:
 
     def find(self, what: str) -> Any | None:
         """The server of that name, or None."""
-        return self.compute.find_server(self.name(what))
+        with self.cloud.doing(f"looking for server {self.name(what)}"):
+            return self.compute.find_server(self.name(what))
 
     def keypair(self) -> str:
         """Name of the run's key on the cloud, put there at the first use."""
         name = self.name("servers")
-        if self.compute.find_keypair(name) is None:
-            self._intend("keypair", name)
-            self.compute.create_keypair(name=name, public_key=self.public_key)
-            self._made("keypair", name, name)
+        with self.cloud.doing(f"keypair {name}"):
+            if self.compute.find_keypair(name) is None:
+                self._intend("keypair", name)
+                self.compute.create_keypair(name=name, public_key=self.public_key)
+                self._made("keypair", name, name)
         return name
 
     def spare_ip(self, what: str) -> Any:
         """A floating IP that leads nowhere; it is not among those that :meth:`remove_all` removes."""
         name = self.name(what)
         self._intend("floating IP", name)
-        made = self.cloud.api.network.create_ip(
-            floating_network_id=self.cloud.external_network(), description=name
-        )
+        with self.cloud.doing(f"floating IP {name}"):
+            made = self.cloud.api.network.create_ip(
+                floating_network_id=self.cloud.external_network(), description=name
+            )
         self._made("floating IP", name, made.id)
         return made
 
@@ -107,7 +117,7 @@ class Servers:
         """Asks for a server and returns at once.
 
         Raises:
-            openstack.exceptions.SDKException: the cloud refused.
+            CloudError: the cloud refused, or could not be asked.
         """
         cloud = self.cloud
         wanted: dict[str, Any] = {
@@ -124,12 +134,14 @@ class Servers:
             wanted["user_data"] = base64.b64encode(user_data.encode()).decode()
         check(f"making server {wanted['name']}")
         self._intend("server", wanted["name"])
-        made = self.compute.create_server(**wanted)
+        with self.cloud.doing(f"asking for server {wanted['name']}"):
+            made = self.compute.create_server(**wanted)
         self._made("server", wanted["name"], made.id)
         return made
 
     def get(self, server: Any) -> Any:
-        return self.compute.get_server(server.id)
+        with self.cloud.doing(f"looking at server {server.name}"):
+            return self.compute.get_server(server.id)
 
     def wait(self, server: Any, status: str, within: float = 180.0) -> Any:
         """The server once it has the status and no task is under way.
@@ -155,29 +167,33 @@ class Servers:
 
     def _is(self, server: Any, status: str) -> bool:
         """Whether the server has a status, by the list without details: the others ask neutron at each look."""
-        found = self.compute.servers(details=False, name=f"^{server.name}$", status=status)
-        return any(each.id == server.id for each in found)
+        with self.cloud.doing(f"looking at server {server.name}"):
+            found = self.compute.servers(details=False, name=f"^{server.name}$", status=status)
+            return any(each.id == server.id for each in found)
 
     def stop(self, server: Any) -> Any:
-        self.compute.stop_server(server)
+        with self.cloud.doing(f"stopping server {server.name}"):
+            self.compute.stop_server(server)
         return self.wait(server, "SHUTOFF")
 
     def start(self, server: Any) -> Any:
-        self.compute.start_server(server)
+        with self.cloud.doing(f"starting server {server.name}"):
+            self.compute.start_server(server)
         return self.wait(server, "ACTIVE")
 
     def snapshot(self, server: Any, what: str, within: float = 240.0) -> Any:
         """An image of the server, once it is active."""
-        self._intend("image", self.name(what))
-        self.compute.create_server_image(server, self.name(what), metadata={"labproof_run": self.run})
-        image = self._until(
-            lambda: self.cloud.api.image.find_image(self.name(what)),
-            lambda image: image is not None and image.status == "active",
-            f"the image {self.name(what)} was not active",
-            within,
-        )
-        self._made("image", self.name(what), image.id)
-        return image
+        with self.cloud.doing(f"making an image of server {server.name}"):
+            self._intend("image", self.name(what))
+            self.compute.create_server_image(server, self.name(what), metadata={"labproof_run": self.run})
+            image = self._until(
+                lambda: self.cloud.api.image.find_image(self.name(what)),
+                lambda image: image is not None and image.status == "active",
+                f"the image {self.name(what)} was not active",
+                within,
+            )
+            self._made("image", self.name(what), image.id)
+            return image
 
     def resize(self, server: Any, flavor: str, within: float = 240.0) -> Any | Refusal:
         """Changes the flavor and confirms it; returns the server, or the refusal with the server as it was.
@@ -186,10 +202,13 @@ class Servers:
             ServerError: neither came within `within` seconds, or the server went to ERROR.
         """
         before = self.get(server)
-        try:
-            self.compute.resize_server(server, self.cloud.flavor(flavor).id)
-        except exceptions.HttpException as error:
-            return Refusal(error.status_code, said(error))
+        with self.cloud.doing(f"resizing server {before.name} to {flavor}"):
+            try:
+                self.compute.resize_server(server, self.cloud.flavor(flavor).id)
+            except exceptions.HttpException as error:
+                if not refused(error.status_code):
+                    raise
+                return Refusal(error.status_code, said(error))
         end = time.monotonic() + within
         while time.monotonic() < end:
             if self._is(server, "RESIZE"):
@@ -199,7 +218,8 @@ class Servers:
             if seen.status == "ERROR":
                 raise ServerError(f"server {seen.name} is in ERROR after the resize: {fault(seen)}")
             if seen.status == "VERIFY_RESIZE" and not seen.task_state:
-                self.compute.confirm_server_resize(server)
+                with self.cloud.doing(f"confirming the resize of server {before.name}"):
+                    self.compute.confirm_server_resize(server)
                 return self.wait(server, before.status)
             # a resize that the hypervisor gives up puts the server back as it was: only its log of actions tells
             if (
@@ -213,8 +233,9 @@ class Servers:
 
     def actions(self, server: Any) -> list[dict[str, Any]]:
         """What was done to the server, newest first (API reference: os-instance-actions)."""
-        answer = self.compute.get(f"/servers/{server.id}/os-instance-actions", microversion=ACTIONS)
-        exceptions.raise_from_response(answer)
+        with self.cloud.doing(f"reading what was done to server {server.name}"):
+            answer = self.compute.get(f"/servers/{server.id}/os-instance-actions", microversion=ACTIONS)
+            exceptions.raise_from_response(answer)
         actions: list[dict[str, Any]] = answer.json()["instanceActions"]
         return actions
 
@@ -223,23 +244,28 @@ class Servers:
         newest = next((action for action in self.actions(server) if action["action"] == kind), None)
         if newest is None or not newest["message"]:
             return ""
-        answer = self.compute.get(
-            f"/servers/{server.id}/os-instance-actions/{newest['request_id']}", microversion=ACTIONS
-        )
-        exceptions.raise_from_response(answer)
+        with self.cloud.doing(f"reading what was done to server {server.name}"):
+            answer = self.compute.get(
+                f"/servers/{server.id}/os-instance-actions/{newest['request_id']}", microversion=ACTIONS
+            )
+            exceptions.raise_from_response(answer)
         events = answer.json()["instanceAction"].get("events", [])
         details = [event["details"] for event in events if event.get("details")]
         return f"{kind}: {newest['message']}" + (f" ({'; '.join(details)})" if details else "")
 
     def console(self, server: Any, lines: int = 400) -> str:
         """The last lines of the server's console log."""
-        output = self.compute.get_server_console_output(server, length=lines)
+        with self.cloud.doing(f"reading the console of server {server.name}"):
+            output = self.compute.get_server_console_output(server, length=lines)
         return str(output["output"] if isinstance(output, dict) else output)
 
     def address(self, server: Any, network_id: str) -> str:
         """The server's address on a network."""
-        port = next(iter(self.cloud.api.network.ports(device_id=server.id, network_id=network_id)))
-        return str(port.fixed_ips[0]["ip_address"])
+        with self.cloud.doing(f"looking for the address of server {server.name}"):
+            ports = list(self.cloud.api.network.ports(device_id=server.id, network_id=network_id))
+        if not ports or not ports[0].fixed_ips:
+            raise ServerError(f"server {server.name} has no address on the network {network_id}")
+        return str(ports[0].fixed_ips[0]["ip_address"])
 
     def remove_all(self, within: float = 120.0) -> list[str]:
         """Removes every server and image that was made here, and waits until they are gone; names what is not."""
@@ -248,15 +274,16 @@ class Servers:
             s for s in self.compute.servers(details=True) if (s.metadata or {}).get("labproof_by") == mine
         ]
         images = [i for i in self.cloud.api.image.images(visibility="private") if i.name.startswith(mine)]
-        for server in made:
-            self.compute.delete_server(server, ignore_missing=True)
-        for image in images:
-            self.cloud.api.image.delete_image(image, ignore_missing=True)
-        end, left = time.monotonic() + within, {server.id: server.name for server in made}
-        while left and time.monotonic() < end:
-            there = {server.id for server in self.compute.servers(details=False)}
-            left = {id_: name for id_, name in left.items() if id_ in there}
-            time.sleep(POLL if left else 0)
+        with self.cloud.doing("removing the servers beside the topologies'"):
+            for server in made:
+                self.compute.delete_server(server, ignore_missing=True)
+            for image in images:
+                self.cloud.api.image.delete_image(image, ignore_missing=True)
+            end, left = time.monotonic() + within, {server.id: server.name for server in made}
+            while left and time.monotonic() < end:
+                there = {server.id for server in self.compute.servers(details=False)}
+                left = {id_: name for id_, name in left.items() if id_ in there}
+                time.sleep(POLL if left else 0)
         return [f"server {name}" for name in left.values()]
 
     def _until(

@@ -8,6 +8,7 @@ from provision import journal as journals
 from provision.cloud import CloudError
 from provision.containers import ContainerError
 from provision.journal import Record
+from provision.kubernetes_errors import KubernetesError
 from provision.natvm import NatVmError
 from provision.sweeper import Sweeper, Swept, Thing, show
 
@@ -64,7 +65,7 @@ def _show(sweeper: Sweeper, ended: Sequence[Record]) -> int:
     for record in ended:
         try:
             there = sweeper.look(record)
-        except (CloudError, NatVmError, ContainerError) as error:
+        except (CloudError, NatVmError, ContainerError, KubernetesError) as error:
             print(f"run {record.run}: cannot be looked at: {error}")
             status = 1
             continue

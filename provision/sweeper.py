@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from provision import cluster_sweep
 from provision import journal as journals
 from provision.box.namespaces import BoxError
 from provision.box.paths import state, sweep_scratch
@@ -37,9 +38,10 @@ SETTLE = 15.0
 """Seconds in which what was asked for just before the asker's death may still appear on a cloud."""
 MACHINES = frozenset({"vm", "disk"})
 CONTAINERS = frozenset({"container", "container image"})
+NAMESPACES = frozenset({"namespace"})
 FILES = frozenset({"file", "folder"})
 BOX = "box"
-KNOWN = journals.CLOUD | MACHINES | CONTAINERS | FILES | {BOX, "forwarding rule"}
+KNOWN = journals.CLOUD | MACHINES | CONTAINERS | NAMESPACES | FILES | {BOX, "forwarding rule"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Sweeper:
         """What would be removed of a run.
 
         Raises:
-            CloudError, NatVmError, ContainerError: a system could not be asked.
+            CloudError, NatVmError, ContainerError, KubernetesError: a system could not be asked.
         """
         kinds = {entry.kind for entry in record.left}
         there: list[Thing] = []
@@ -118,6 +120,9 @@ class Sweeper:
             there += [Thing(*pair) for pair in self._machines(record.run, names(record, MACHINES)).there()]
         if kinds & CONTAINERS:
             there += [Thing(*pair) for pair in _there(record)]
+        if kinds & NAMESPACES:
+            mine = names(record, NAMESPACES)
+            there += [Thing(*pair) for pair in cluster_sweep.there(self.lab, record.run, mine)]
         there += [Thing("file", str(path)) for path in self._files(record)]
         if BOX in kinds and self._started_box(record):
             there.append(Thing(BOX, "the embedded lab that it started"))
@@ -140,6 +145,7 @@ class Sweeper:
             (kinds & {BOX}, self._end_box),
             (kinds & CONTAINERS, self._remove_containers),
             (kinds & MACHINES, self._remove_machines),
+            (kinds & NAMESPACES, self._remove_namespaces),
             (kinds & journals.CLOUD if self.lab.has("openstack") else (), self._remove_from_cloud),
             (kinds & FILES, self._remove_files),
         ):
@@ -231,6 +237,17 @@ class Sweeper:
                 client.close()
         except ContainerError as error:
             return removed, [f"the run's containers: {error}"]
+
+    def _remove_namespaces(self, record: Record) -> tuple[list[str], list[str]]:
+        from provision.kubernetes_errors import KubernetesError
+
+        mine = names(record, NAMESPACES)
+        try:
+            there = cluster_sweep.there(self.lab, record.run, mine)
+            left = cluster_sweep.remove(self.lab, record.run, mine)
+        except KubernetesError as error:
+            return [], [f"the run's namespaces: {error}"]
+        return [" ".join(pair) for pair in there], left
 
     def _files(self, record: Record) -> Iterator[Path]:
         """Files and folders that are there, of those that are certainly the run's: its name is in theirs."""

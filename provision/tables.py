@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+SIZE_LIMIT = 1024 * 1024  # bytes of a file
 SECRETS = re.compile(
     r"pass(word|wd|phrase)|secret|token|credential|private_?key|api_?key|auth", re.IGNORECASE
 )
@@ -23,8 +25,45 @@ class RefusedError(Exception):
     """
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = list(problems)
+        self.problems = [shown(problem) for problem in problems]
         super().__init__("\n".join(self.problems))
+
+
+def shown(text: str, limit: int = 600) -> str:
+    """Foreign text on one line that a terminal shows as it is; the middle of a long one left out."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 3 :]}"
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The document that a TOML file holds.
+
+    Raises:
+        RefusedError: with the one line that says why there is none.
+    """
+    try:
+        if path.stat().st_size > SIZE_LIMIT:
+            raise RefusedError([f"{path}: more than {SIZE_LIMIT} bytes; that is no such file"])
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        reason = f"is not UTF-8 text (byte {error.start})"
+    except tomllib.TOMLDecodeError as error:
+        reason = f"is not TOML: {error}"
+    except RecursionError:
+        reason = "is not TOML: tables or lists are nested too deeply"
+    except ValueError as error:
+        reason = f"cannot be read: {error}"
+    raise RefusedError([f"{path}: {reason}"])
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a path that no file can have leads to none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def meant(word: str, known: list[str] | tuple[str, ...]) -> str:
@@ -68,11 +107,19 @@ def port(value: Any, _: Path) -> int:
 
 
 def file(value: Any, source: Path) -> Path:
-    path = Path(text(value, source)).expanduser()
+    path = home(text(value, source))
     path = path if path.is_absolute() else source.parent / path
-    if not path.is_file():
+    if not is_file(path):
         raise ValueError(f"there is no file {path}")
     return path
+
+
+def home(path: str) -> Path:
+    """The path, with ``~`` and ``~user`` for folders of the user's."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder for {Path(path).parts[0]}") from None
 
 
 def one_of(known: tuple[str, ...]) -> Reader:

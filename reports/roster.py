@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reports.csvtext import TableError, read
+from reports.text import plain
 
 COLUMNS = ("group", "cloud", "submission", "members", "moodle")
 _FRENCH = {"groupe": "group", "membres": "members", "remise": "submission", "nuage": "cloud"}
@@ -22,8 +23,8 @@ class RosterError(Exception):
     """
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
+        self.problems = [" ".join(plain(problem, 600).split("\n")) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from reports.claims import Claim
 from reports.claims import load as load_claims
+from reports.text import plain
 from reports.tomllines import Path as Place
 from reports.tomllines import lines_of
 
@@ -41,8 +42,8 @@ class RubricError(Exception):
     """
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
+        self.problems = [" ".join(plain(problem, 600).split("\n")) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def load(rubric: str | Path = DEFAULT, claims: Mapping[str, Claim] | None = None
             raise RubricError([f"{path}: more than {SIZE_LIMIT} bytes; that is no rubric"])
         content = path.read_text(encoding="utf-8")
         document = tomllib.loads(content, parse_float=Decimal)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RubricError([f"{path}: cannot be read: {error}"]) from error
     reader = _Reader(path, content, load_claims() if claims is None else claims)
     made = reader.rubric(document)

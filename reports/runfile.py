@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 from probes.observation import Observation
 from reports.claims import Claim, objective
+from reports.redaction import REDACTED, SECRET_KEY, known
 from reports.text import cut
 
 VERSION = 1
@@ -25,13 +25,6 @@ SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
 OUTPUT_LIMIT = 64 * 1024  # characters of one observation that are kept; a class of runs is read into memory
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648, in lower case
-_SECRET_KEY = re.compile(r"passw|passphrase|secret|token|credential|private|api_?key|auth_?key|cookie", re.I)
-_SECRET_TEXT = re.compile(
-    r"(?P<lead>://[^/\s:@]*:)[^/\s@]+(?=@)"  # a password inside an URL
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|\bgAAAA[\w-]{40,}={0,2}"  # a keystone (Fernet) token
-)
-REDACTED = "▓▓▓▓▓▓"
 
 
 class Verdict(StrEnum):
@@ -59,8 +52,8 @@ def short_id(run_id: str) -> str:
 
 
 def redact(value: Any, key: str = "") -> Any:
-    """A copy of ``value`` without what looks like a secret, by its key or by its form."""
-    if key and _SECRET_KEY.search(key) and value not in (None, "", True, False):
+    """A copy of ``value`` without this run's secrets, nor what looks like one, by its key or by its form."""
+    if key and SECRET_KEY.search(key) and value not in (None, "", True, False):
         return REDACTED
     if isinstance(value, Mapping):
         return {str(k): redact(v, str(k)) for k, v in value.items()}
@@ -68,7 +61,18 @@ def redact(value: Any, key: str = "") -> Any:
         return [redact(each) for each in value]
     if isinstance(value, (int, float)) or value is None:
         return value
-    return _SECRET_TEXT.sub(lambda match: f"{match['lead'] or ''}{REDACTED}", str(value))
+    return known.clean(str(value))
+
+
+def cleaned(value: Any) -> Any:
+    """A copy of ``value``, plain data, without secrets in its texts; its keys are ours and tell of none."""
+    if isinstance(value, str):
+        return known.clean(value)
+    if isinstance(value, Mapping):
+        return {key: cleaned(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [cleaned(each) for each in value]
+    return value
 
 
 @dataclass
@@ -180,7 +184,7 @@ class RunFile:
         return folder
 
     def record(self, check: Check) -> None:
-        document = check.as_json(self.claims)
+        document = {**cleaned(check.as_json(self.claims)), "id": check.id}
         self.checks[check.id] = document
         self._texts[check.id] = _dumps(document)
         self.write()
@@ -202,9 +206,9 @@ class RunFile:
             "not_proven": [each for each, claim in carried.items() if claim["verdict"] != Verdict.PASS],
             "left_behind": {each["id"]: each["left_behind"] for each in checks if each["left_behind"]},
             "facts": redact(self.facts),
-            "timings": self.timings,
-            "drawings": self.drawings,
-            "matrices": self.matrices,
+            "timings": cleaned(self.timings),
+            "drawings": cleaned(self.drawings),
+            "matrices": cleaned(self.matrices),
         }
 
     def as_json(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ORDER = ("virtualbox", "docker", "comparison", "openstack", "calculator")
+ORDER = ("virtualbox", "docker", "comparison", "openstack", "calculator", "kubernetes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,7 +23,6 @@ The name of a cloud alone stands for a file that names it and nothing else.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,18 +76,14 @@ class Submission:
             SubmissionError: the file cannot be read, or anything in it is wrong; names every problem.
         """
         path = Path(given)
-        if path.suffix != ".toml" and not path.is_file():
+        if path.suffix != ".toml" and not tables.is_file(path):
             if not str(given).strip():
                 raise SubmissionError(["neither a submission file nor the name of a cloud"])
             return cls(str(given))
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SubmissionError([f"{path}: cannot be read: {error.strerror}"]) from error
-        except UnicodeDecodeError as error:
-            raise SubmissionError([f"{path}: is not UTF-8 text (byte {error.start})"]) from error
-        except tomllib.TOMLDecodeError as error:
-            raise SubmissionError([f"{path}: is not TOML: {error}"]) from error
+            document = tables.read_document(path)
+        except tables.RefusedError as error:
+            raise SubmissionError(error.problems) from error
         return cls.from_document(document, path)
 
     @classmethod

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from provision.box import accel, config, guest, namespaces, rootfs
+from provision.box import accel, cluster_cgroups, config, guest, namespaces, rootfs
 from provision.box.command import Log, environment
 from provision.box.namespaces import BoxError, Holder
 from provision.box.paths import ETC, INSIDE, cache, content_hash, publish, state, sweep_scratch
 
 START_LIMIT = 200.0
 SEED_LIMIT = 420.0
+CLUSTER = "cluster"
+"""The folder, below the box's own, of its Kubernetes cluster."""
 MODULES = ("overlay", "br_netfilter", "vxlan", "veth", "tun", "iptable_nat", "ip_set")
 
 
@@ -108,8 +110,7 @@ def up(log: Log, owned_by: str = "") -> Box:
             return box
         root, image, seed = build(log)
         run = folder()
-        namespaces.end(run)
-        shutil.rmtree(run, ignore_errors=True)
+        _end(run)
         run.mkdir(parents=True)
         if owned_by:
             (run / "owner").write_text(owned_by)
@@ -129,10 +130,15 @@ def up(log: Log, owned_by: str = "") -> Box:
 def down() -> bool:
     """Ends the box and removes what it left on disk; returns whether there was anything."""
     with _lock():
-        run = folder()
-        was = namespaces.end(run) or run.exists()
-        shutil.rmtree(run, ignore_errors=True)
-        return was
+        return _end(folder())
+
+
+def _end(run: Path) -> bool:
+    was = namespaces.end(run) or run.exists()
+    # what a cluster in it had, and no namespace takes along
+    cluster_cgroups.remove(cluster_cgroups.name_of(run / CLUSTER))
+    shutil.rmtree(run, ignore_errors=True)
+    return was
 
 
 def build(log: Log) -> tuple[Path, Path, Path]:

@@ -32,7 +32,7 @@ def stand(
     if not topology.services:
         return ()
     used = [host for host in topology.hosts if host.routes or topology.services_of(host)]
-    hosts = enter(topology, deployment, cloud.lab.login, key)
+    hosts = enter(topology, deployment, cloud.lab.login, key, cloud=cloud)
 
     def prepare(host: Host) -> list[str]:
         if host.name not in hosts:

@@ -12,6 +12,7 @@ from probes.shell import CommandResult, HostError
 from provision.calculator.program import Package, archive
 from provision.calculator.supervisors import FOLDER, NONE, SHELL, log_file
 from provision.topology import Service
+from provision.topology_json import NAME
 
 COMMAND_SECONDS = 60.0
 PIECE = 256 * 1024
@@ -149,7 +150,8 @@ class Remote:
     def survey(self, services: Iterable[Service]) -> tuple[dict[str, Seen], list[str]]:
         """The same, and the names of all services that were deployed to the host, whatever the topology says."""
         deployed, seen = self._asked(list(services))
-        return seen, deployed.split()
+        # the host's own words, of which some become a command's: what no service can be called is none
+        return seen, [name for name in deployed.splitlines() if NAME.fullmatch(name)]
 
     def _asked(self, services: list[Service], patience: float = 0.0) -> tuple[str, dict[str, Seen]]:
         ports = " ".join(_hex(service.port) for service in services)
