@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from provision import manifests
 from provision.journal import Journal
@@ -34,6 +34,7 @@ from provision.kubernetes_findings import (
 from provision.kubernetes_part import Kubernetes
 from provision.waiters import WaitTimeout, until
 
+T = TypeVar("T")
 GONE_SECONDS = 120.0
 STUCK_SECONDS = 8.0
 """How long all pods that are not Ready must have waited for the same thing that does not come by itself."""
@@ -175,7 +176,7 @@ class Workloads:
             return nodes if nodes and all(is_ready(node) is ready for node in nodes) else None
 
         try:
-            return until(look, within, what, EVERY)
+            return until(patient(look), within, what, EVERY)
         except WaitTimeout:
             return self.api.objects("Node")
 
@@ -196,14 +197,14 @@ class Workloads:
             return True if all(value is not None for value in seen.values()) else None
 
         try:
-            until(look, within, "the nodes' leases", 1.0)
+            until(patient(look), within, "the nodes' leases", 1.0)
         except WaitTimeout:
             return seen
         return seen
 
     def _ready(self, look: Callable[[], Object | None], within: float, what: str, namespace: str) -> Object:
         try:
-            return until(look, within, what, EVERY)
+            return until(patient(look), within, what, EVERY)
         except WaitTimeout as late:
             raise self._not_available(str(late), namespace) from late
 
@@ -214,7 +215,7 @@ class Workloads:
 
     def _wait(self, look: Callable[[], Any], within: float, what: str) -> Any:
         try:
-            return until(look, within, what, EVERY)
+            return until(patient(look), within, what, EVERY)
         except WaitTimeout as late:
             raise KubernetesError("timeout", f"waiting for {what}", str(late)) from late
 
@@ -292,7 +293,7 @@ class Workloads:
         if self.journal:
             for name in {*names, *self._made} - set(left):
                 self.journal.removed("namespace", "", name)
-        return [self._why_left(name) for name in left]
+        return [self._why_left(name) if name in names else name for name in left]
 
     def _end_pods(self, namespace: str) -> None:
         """Ends the pods of a namespace; those of a node that is not Ready, whose kubelet ends them when it is back, in
@@ -322,14 +323,29 @@ class Workloads:
         last: list[str] = []
 
         def gone() -> bool | None:
+            last[:] = ["what there is cannot be told: the API did not answer when it was asked last"]
             last[:] = look()
             return None if last else True
 
         try:
-            until(gone, GONE_SECONDS, "what was removed to be gone", EVERY)
+            until(patient(gone), GONE_SECONDS, "what was removed to be gone", EVERY)
         except WaitTimeout:
             return last
         return []
+
+
+def patient(look: Callable[[], T | None]) -> Callable[[], T | None]:
+    """A look that sees nothing while the API does not answer: a busy one is asked again."""
+
+    def again() -> T | None:
+        try:
+            return look()
+        except KubernetesError as error:
+            if error.kind not in ("timeout", "unreachable"):
+                raise
+            return None
+
+    return again
 
 
 def rolled_out(deployment: Object) -> bool:

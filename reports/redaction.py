@@ -22,8 +22,8 @@ _LOOKS_LIKE = re.compile(
     r"|\bgAAAA[\w-]{40,}={0,2}"  # a keystone (Fernet) token
     rf"|(?P<header>\b(?i:X-(?:Auth|Subject|Service)-Token|(?:Set-)?Cookie|Authorization)[\"']?\s*[:=]\s*"
     rf"[\"']?(?i:(?:Basic|Bearer)\s+)?){_VALUE}"
-    rf"|(?P<variable>\b\w*(?i:password|passwd|passphrase|secret|token)=[\"']?){_VALUE}"
-    r"|(?P<json>[\"']\w*(?i:password|passwd|passphrase|adminPass|secret)[\"']\s*:\s*[\"'])[^\"']+"
+    rf"|(?P<variable>(?i:password|passwd|passphrase|secret|token)=[\"']?){_VALUE}"
+    r"|(?P<json>(?i:password|passwd|passphrase|adminPass|secret)[\"']\s*:\s*[\"'])[^\"']+"
 )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from provision import manifests
+from provision import kubernetes, manifests
 from provision.kubernetes import Workloads, rolled_out
 from provision.kubernetes_api import Api
-from provision.kubernetes_errors import KubernetesError
+from provision.kubernetes_errors import Kind, KubernetesError
 from provision.kubernetes_part import Kubernetes
 from provision.lab import Lab, LabError
 from provision.manifests import FOLDER, ManifestError, adapted, load
@@ -78,6 +79,36 @@ def test_a_rollout_is_over_when_no_replica_is_of_an_older_template() -> None:
 
 def test_namespaces_are_named_after_the_run() -> None:
     assert Workloads(None, Kubernetes(), "k3x9a").namespace("app") == "labproof-k3x9a-app"  # type: ignore[arg-type]
+
+
+class Silent:
+    """An API that does not answer for a while, and then has nothing."""
+
+    def __init__(self, times: int, kind: Kind = "timeout") -> None:
+        self.left, self.kind = times, kind
+
+    def objects(self, kind: str, namespace: str = "", *, labels: str = "") -> list[object]:
+        self.left -= 1
+        if self.left >= 0:
+            raise KubernetesError(self.kind, "GET", "no answer")
+        return []
+
+
+def test_a_busy_api_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes, "EVERY", 0.01)
+    silent: Any = Silent(3)
+    assert Workloads(silent, Kubernetes(), "r")._until_gone(Workloads(silent, Kubernetes(), "r").mine) == []
+    assert silent.left < 0
+    monkeypatch.setattr(kubernetes, "GONE_SECONDS", 0.05)
+    silent = Silent(1000)
+    (told,) = Workloads(silent, Kubernetes(), "r")._until_gone(Workloads(silent, Kubernetes(), "r").mine)
+    assert "the API did not answer" in told
+
+
+def test_what_is_refused_is_not_asked_again() -> None:
+    silent: Any = Silent(1, "refused")
+    with pytest.raises(KubernetesError, match="no answer"):
+        Workloads(silent, Kubernetes(), "r")._until_gone(Workloads(silent, Kubernetes(), "r").mine)
 
 
 # ---------- the API that is not there
