@@ -89,7 +89,7 @@ def services_in(seen: Observation) -> dict[int, str]:
 
 def log_of(source: Host, port: int) -> FactProbe:
     """Looks where the process that listens on a port of a host writes its output to."""
-    return fact(source, _LOG.strip().replace("PORT", str(port)), target=f"log of port {port}", timeout=20.0)
+    return fact(source, _LOG.strip().replace("PORT", str(port)), target=f"log of port {port}", timeout=60.0)
 
 
 def log_path(seen: Observation) -> str:
