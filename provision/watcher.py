@@ -23,6 +23,8 @@ from provision.box.paths import state
 
 ROOT = Path(__file__).resolve().parent.parent
 DONE = b"done\n"
+DEAF = 'trap "" INT TERM HUP; exec "$@"'
+"""Who stops a run often stops all of its session or service: the watcher is there for what comes after."""
 LOGS = 20
 """So many logs of watchers that had something to do are kept."""
 TRIES = 3
@@ -43,7 +45,7 @@ class Watcher:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         # in the run's own folder: a clouds.yaml may be there
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "provision.watcher", *words],
+            ["sh", "-c", DEAF, "sh", sys.executable, "-m", "provision.watcher", *words],
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
