@@ -104,7 +104,11 @@ class Cloud:
                 )  # fmt: skip
             # The SDK makes a service's proxy at first use, which threads must not do at the same time.
             for service in ("compute", "network", "image"):
-                getattr(api, service).get_endpoint_data()
+                try:
+                    getattr(api, service).get_endpoint_data()
+                except openstack.exceptions.NotSupported:
+                    _ask_versions(api, service)
+                    raise
         return cls(api, lab, str(project))
 
     def close(self) -> None:
@@ -267,6 +271,21 @@ class Cloud:
             f"there is none{_meant(name, found)}; there are: {_list(found)}",
             f"name one of them in {self.lab.source or 'the lab file'}",
         )  # fmt: skip
+
+
+def _ask_versions(api: Any, service: str) -> None:
+    """Asks a service for its versions. Of whatever keeps the answer from the SDK, it says that there is none.
+
+    Raises:
+        What the answer to that is, if it is none.
+    """
+    url = api.session.get_endpoint(
+        service_type=service,
+        interface=api.config.get_interface(service),
+        region_name=api.config.get_region_name(service),
+        skip_discovery=True,
+    )
+    openstack.exceptions.raise_from_response(api.session.get(url, raise_exc=False))
 
 
 def _part(answer: Any, *keys: str) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _on_the_way(error: Exception, tried: str, text: str) -> CloudError | None:
 
 def _refusal(tried: str, text: str, status: int | None) -> CloudError:
     """What a service said, by its status and its own words (compute and networking API references)."""
-    said = f"{text} (HTTP {status})" if status else text
+    said = text if not status or f"HTTP {status}" in text else f"{text} (HTTP {status})"
     low = text.lower()
     if "quota" in low and status in {403, 409, 413}:
         return CloudError("quota", tried, said, "remove what is not needed, or have the quota raised", status)

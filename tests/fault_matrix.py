@@ -43,7 +43,7 @@ TOPOLOGY = Topology.from_json(
     },
     "the matrix",
 )  # fmt: skip
-PARALLEL = 4
+PARALLEL = 3
 ACTIVE_SECONDS = 90.0
 STALL_SECONDS = 30.0
 
@@ -54,14 +54,14 @@ class Kind:
 
     Attributes:
         told: pattern of what must be said of it.
-        limit: seconds in which provisioning, or removal, has to end with it.
+        limit: seconds in which provisioning, or removal, has to end with it: on a busy machine one answer may take 60.
         bodied: it needs an answer with a body: not for DELETE.
         slow: the call may succeed all the same.
     """
 
     fault: Fault
     told: str
-    limit: float = 90.0
+    limit: float = 180.0
     bodied: bool = False
     slow: bool = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from provision.cloud import Cloud, CloudError
 from provision.lab import Lab
 from tests import faulty_cloud
 from tests.api_world import Api, serving
+from tests.fault_matrix import KINDS
 from tests.faulty_cloud import Fault, FaultyCloud, Rule, Trust
 
 NETWORKS = r"GET \d+ /network/v2.0/networks"
@@ -149,6 +151,35 @@ def test_a_connection_that_is_always_reset_says_so(cloud: Cloud, proxy: FaultyCl
         listed(cloud)
     assert caught.value.kind == "unreachable"
     assert rule.happened == cloud_session.TRIES_AGAIN + 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not KINDS[kind].slow])
+def test_a_login_with_a_fault_on_each_of_its_calls(
+    api: Api, proxy: FaultyCloud, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the matrix does on the real cloud: each is told with what came back, but for documents that the SDK can guess."""
+    monkeypatch.setattr(cloud_session, "PAUSE", 0.01)
+
+    def log_in() -> None:
+        cloud = connect(api, proxy, tmp_path)
+        try:
+            listed(cloud)
+        finally:
+            cloud.close()
+
+    log_in()
+    for call in list(dict.fromkeys(proxy.calls)):
+        proxy.rules = [rule := Rule(re.escape(call), KINDS[kind].fault)]
+        guessed = re.search(r"/(compute/v2.1|network/v2.0|identity/v3|image)$", call) is not None
+        try:
+            log_in()
+        except CloudError as error:
+            said = str(error)
+            if re.search(KINDS[kind].told, said) is None or "\n" in said:
+                pytest.fail(f"{kind} on {call}: {said}")
+        else:
+            assert guessed, f"{kind} on {call} was not noticed"
+        assert rule.happened
 
 
 def _expired(folder: Path) -> Trust:
