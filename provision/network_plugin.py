@@ -30,7 +30,10 @@ class Places:
     @property
     def back(self) -> str:
         """Shell text that puts it back; does nothing where it is there."""
-        return f"[ ! -d {self.away} ] || {{ mv {self.away}/* {self.configuration}/; rmdir {self.away}; }}"
+        # written anew: of a file that is moved there containerd takes no notice (it leaves out inotify's creations)
+        return (
+            f"[ ! -d {self.away} ] || {{ cp -p {self.away}/* {self.configuration}/ && rm -r {self.away}; }}"
+        )
 
     def off(self, seconds: int = SECONDS) -> str:
         """Shell text that takes it away, for so many seconds at most."""

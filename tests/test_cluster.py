@@ -211,15 +211,16 @@ def test_a_service_answers_on_every_node_and_only_its_port_from_outside(
 
 def test_pods_that_are_deleted_are_gone_when_they_have_ended(master: Host) -> None:
     """Not when their sandboxes are collected, up to a minute later (kubernetes/kubernetes#97288)."""
-    for _ in range(3):
-        done = master.run(f"kubectl apply -f - <<'EOF'\n{WORKLOAD}\nEOF", timeout=30)
+    many = WORKLOAD.replace("replicas: 3", "replicas: 12")
+    for _ in range(2):
+        done = master.run(f"kubectl apply -f - <<'EOF'\n{many}\nEOF", timeout=30)
         assert done.status == 0, done.stderr
         waited = master.run(
-            "kubectl wait --for=condition=Available deployment/hello --timeout=60s", timeout=70
+            "kubectl wait --for=condition=Available deployment/hello --timeout=90s", timeout=100
         )
         assert waited.status == 0, waited.stderr
         assert master.run("kubectl delete deployment/hello service/hello", timeout=30).status == 0
-        assert soon(lambda: not asked(master, "pods", "-l", "app=hello")["items"], 25)
+        assert soon(lambda: not asked(master, "pods", "-l", "app=hello")["items"], 40)
 
 
 def test_without_the_plugin_no_node_is_ready(one: Cluster, master: Host) -> None:
