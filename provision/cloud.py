@@ -94,7 +94,7 @@ class Cloud:
         at = region.config.get("auth", {}).get("auth_url", "no URL")
         with doing(f"logging in to {what} at {at}"):
             api: Any = openstack.connection.Connection(config=region, app_name="labproof")
-            settle(api.session)
+            settle(api.session, str(at))
             api.session.get_token()
             project = api.current_project_id
             if project is None:

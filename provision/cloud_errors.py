@@ -74,6 +74,9 @@ def doing(tried: str) -> Iterator[None]:
 def explain(error: Exception, tried: str) -> CloudError:
     """The error in words; see :class:`CloudError` for the kinds."""
     status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
+    if status is None and isinstance(error, auth_errors.DiscoveryFailure):
+        # of the identity API's versions; what kept them away is beneath it
+        status = getattr(error.__cause__ or error.__context__, "http_status", None)
     text = _answer(error)
     if isinstance(error, auth_errors.Unauthorized) or status == 401:
         return CloudError(

@@ -94,14 +94,28 @@ def _worth_another(method: str | None, error: Exception) -> bool:
     return not isinstance(error, silent) and not untrusted
 
 
-def settle(session: Any) -> None:
-    """Has a keystoneauth session ask as this module says."""
+def settle(session: Any, auth_url: str) -> None:
+    """Has a keystoneauth session ask as this module says.
+
+    Args:
+        auth_url: of the identity API.
+    """
+
+    def open_to_all(response: requests.Response, **_: Any) -> requests.Response:
+        # To a version document that asks for a login keystoneauth answers with one, in the middle of the login, for
+        # which it waits then for ever (5.18: BaseIdentityPlugin.get_access holds its lock).
+        asked = response.request
+        anonymous = asked.method == "GET" and "X-Auth-Token" not in asked.headers
+        if response.status_code == 401 and anonymous and (asked.url or "").startswith(auth_url.rstrip("/")):
+            raise HalfAnswerError(f"GET {asked.url} asks for a login before the login (HTTP 401)")
+        return response
+
     # One float would be both limits: a dead host is to be noticed sooner than a slow answer.
     session.timeout = (CONNECT_SECONDS, ANSWER_SECONDS)
     for scheme in ("http://", "https://"):
         adapter = TCPKeepAliveAdapter(pool_maxsize=CONNECTIONS, max_retries=Patience.new_patience())
         session.session.mount(scheme, adapter)
-    session.session.hooks["response"].append(whole)
+    session.session.hooks["response"] += [whole, open_to_all]
 
 
 def whole(response: requests.Response, **_: Any) -> requests.Response:

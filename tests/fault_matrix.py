@@ -67,8 +67,8 @@ class Kind:
 
 
 KINDS = {
-    "401": Kind(faulty_cloud.refuse(401), r"not accepted \(HTTP 401\)"),
-    "403": Kind(faulty_cloud.refuse(403), r"fault 403 .*HTTP 403.*has not the rights"),
+    "401": Kind(faulty_cloud.refuse(401), r"(not accepted|before the login) \(HTTP 401\)"),
+    "403": Kind(faulty_cloud.refuse(403), r"fault 403 .*HTTP 403"),
     "404": Kind(faulty_cloud.refuse(404), r"HTTP 404"),
     "409": Kind(faulty_cloud.refuse(409), r"fault 409 .*HTTP 409"),
     "413 in 1 s": Kind(faulty_cloud.refuse(413, "1"), r"fault 413 .*HTTP 413.*asked less often"),

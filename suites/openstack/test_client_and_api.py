@@ -27,7 +27,11 @@ CLIENT = Path(sys.executable).with_name("openstack")
 
 
 # the client's words for an API that could not be asked
-AWAY = re.compile(r"HTTP 50[0234]|\b50[234] |Unable to establish connection|timed out", re.IGNORECASE)
+AWAY = re.compile(
+    r"HTTP 50[0234]|\b50[0234](: | )(Server Error|Internal|Bad Gateway|Service|Gateway)"
+    r"|Unable to establish connection|timed out",
+    re.IGNORECASE,
+)
 
 
 def answered(seen: Observation) -> Observation:
