@@ -231,12 +231,14 @@ class Workloads:
         return self.available(what, deployment)
 
     def replace(self, what: str, deployment: str, labels: Mapping[str, str]) -> Object:
-        """Moves a deployment by removing it and making it anew elsewhere; returns when it is available there."""
+        """Moves a deployment by removing it and, when it is gone, making it anew elsewhere; returns when it is available."""
         thing = self.api.get("Deployment", deployment, self.namespace(what))
         if thing is None:
             raise KubernetesError("missing", f"moving deployment {deployment}", "there is none")
-        self.api.delete("Deployment", deployment, self.namespace(what))
-        self._wait(lambda: self._ending(what, deployment), GONE_SECONDS, f"the pods of {deployment} to end")
+        if left := self.remove_deployment(what, deployment):
+            raise KubernetesError(
+                "timeout", f"moving deployment {deployment}", f"left of it: {', '.join(left)}"
+            )
         fresh = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -248,16 +250,6 @@ class Workloads:
         fresh["spec"]["template"]["spec"]["nodeSelector"] = dict(labels)
         self.api.apply(fresh)
         return self.available(what, deployment)
-
-    def _ending(self, what: str, deployment: str) -> bool | None:
-        """Whether a deployment is gone, and its pods are or have been told to end; None where not."""
-        namespace = self.namespace(what)
-        found, pods = at_once(
-            lambda: self.api.get("Deployment", deployment, namespace),
-            lambda: self.api.objects("Pod", namespace, labels=f"app={deployment}"),
-        )
-        stay = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
-        return None if found or stay else True
 
     # ---------- removing
     def remove_deployment(self, what: str, deployment: str) -> list[str]:
