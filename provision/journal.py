@@ -192,7 +192,7 @@ def read(path: Path) -> Record:
         str(owner.get("lab")),
         str(owner.get("run")),
         tuple(left.values()),
-        _alive(owner),
+        _alive(path, owner),
         tuple(kept.values()),
         rebooted=owner.get("boot") != _boot(),
     )
@@ -275,7 +275,10 @@ def _boot() -> str:
         return ""
 
 
-def _alive(owner: dict[str, Any]) -> bool:
+def _alive(path: Path, owner: dict[str, Any]) -> bool:
     if owner.get("boot") != _boot():
         return False
-    return started(int(owner.get("pid", 0))) == owner.get("started") is not None
+    pid = owner.get("pid", 0)
+    if not isinstance(pid, int):
+        raise JournalError(f"reading the journal {path}: the process id {pid!r} of its run is no number")
+    return started(pid) == owner.get("started") is not None
