@@ -59,7 +59,7 @@ def look(source: str, target: str, outcome: Outcome = Outcome.FILTERED, port: in
 
 
 def why(seen: Observation, vm: Vm | None = None, *rules: Forwarding) -> list[str]:
-    explainer = NatVmExplainer(vm or Vm(), lambda: rules)
+    explainer = NatVmExplainer(vm or Vm(), lambda: rules, {LAN, "127.0.0.1"})
     return list(explainer(Case((seen, seen), (seen,), acts=True)))
 
 
@@ -113,3 +113,8 @@ def test_a_vm_that_cannot_be_entered_is_not_spoken_of() -> None:
     said = why(look("desktop", LAN, Outcome.REFUSED, 1234), Dead(), Forwarding("ssh", 1234, 22))
     assert len(said) == 1
     assert why(look("natvm", "198.51.100.8", Outcome.NOT_MADE), Vm(default="")) == []
+
+
+@pytest.mark.parametrize("source", ["desktop", "sum"])
+def test_what_is_asked_of_another_machine_is_not_this_vms_matter(source: str) -> None:
+    assert why(look(source, "192.168.37.20", port=50000), None, Forwarding("calculator", 50000, 50000)) == []
