@@ -26,6 +26,7 @@ from provision.paths.intention import intended
 from provision.paths.matrix import matrix
 from provision.topology import Topology
 from reports.drawing import draw
+from tests.probes_world import until
 
 pytestmark = pytest.mark.box
 
@@ -77,7 +78,16 @@ def test_the_cloud_reports_what_was_asked_for(cloud: Cloud, two: Deployment) -> 
 
 def test_its_paths_are_configured_as_intended(cloud: Cloud, two: Deployment) -> None:
     desktop = Beyond("desktop", IPv4Address("10.1.5.89"), ((22, 22), (50000, 50050)))
-    configuration = read(cloud, TWO, two.mark, [desktop, Beyond("outside", cloud.lab.outside)])
+    around = [desktop, Beyond("outside", cloud.lab.outside)]
+
+    def told() -> bool:
+        seen = read(cloud, TWO, two.mark, around)
+        legs = [leg.status for router in seen.routers for leg in router.legs]
+        return {*legs, *(each.status for each in seen.floating_ips if each.meant)} == {"ACTIVE"}
+
+    # the agent tells of a leg and of a floating IP some seconds after it has them
+    until(told, "the router's legs and floating IP to be told of", 60)
+    configuration = read(cloud, TWO, two.mark, around)
     meant = intended(TWO, configuration)
     assert set(configuration.networks[1:]) == set(meant.networks[1:])
     assert {each.name: set(each.legs) for each in configuration.routers} == {
