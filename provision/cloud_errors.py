@@ -15,6 +15,7 @@ import requests
 from keystoneauth1 import exceptions as auth_errors
 
 from provision.cloud_session import PASSING, HalfAnswerError
+from provision.failures import FailureError
 
 Kind = Literal[
     "configuration",
@@ -31,7 +32,7 @@ Kind = Literal[
 ]
 
 
-class CloudError(Exception):
+class CloudError(FailureError):
     """The cloud did not do what it was asked to: in one line what was tried, what came back, what to do.
 
     Attributes:
@@ -45,12 +46,9 @@ class CloudError(Exception):
     def __init__(
         self, kind: Kind, tried: str, answer: str, advice: str = "", status: int | None = None
     ) -> None:
+        super().__init__(tried, answer, advice)
         self.kind: Kind = kind
-        self.tried = tried
-        self.answer = answer
-        self.advice = advice
         self.status = status
-        super().__init__(f"{tried}: {answer}" + (f"; {advice}" if advice else ""))
 
     @property
     def passing(self) -> bool:

@@ -18,6 +18,7 @@ import paramiko
 import requests
 from docker.transport.sshconn import SSHConnectionPool, SSHHTTPAdapter
 
+from provision.failures import FailureError
 from provision.journal import Journal
 
 ANSWER_SECONDS = 120
@@ -25,7 +26,7 @@ LABEL = "labproof"
 Kind = Literal["unreachable", "missing", "conflict", "refused", "timeout", "fault"]
 
 
-class ContainerError(Exception):
+class ContainerError(FailureError):
     """The engine did not do what it was asked to: in one line what was tried, and what came back.
 
     Attributes:
@@ -35,11 +36,9 @@ class ContainerError(Exception):
     """
 
     def __init__(self, kind: Kind, tried: str, answer: str, status: int | None = None) -> None:
+        super().__init__(tried, answer)
         self.kind: Kind = kind
-        self.tried = tried
-        self.answer = answer
         self.status = status
-        super().__init__(f"{tried}: {answer}")
 
 
 @contextmanager

@@ -11,12 +11,14 @@ import urllib3
 from kubernetes import config
 from kubernetes.client.rest import ApiException
 
+from provision.failures import FailureError
+
 Kind = Literal[
     "configuration", "authentication", "unreachable", "timeout", "missing", "conflict", "refused", "fault"
 ]
 
 
-class KubernetesError(Exception):
+class KubernetesError(FailureError):
     """The cluster did not do what it was asked to: in one line what was tried, what came back, what to do.
 
     Attributes:
@@ -29,11 +31,9 @@ class KubernetesError(Exception):
     def __init__(
         self, kind: Kind, tried: str, answer: str, advice: str = "", status: int | None = None
     ) -> None:
+        super().__init__(tried, answer, advice)
         self.kind: Kind = kind
-        self.tried = tried
-        self.answer = answer
         self.status = status
-        super().__init__(f"{tried}: {answer}" + (f"; {advice}" if advice else ""))
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 from uuid import UUID
 
+from provision.failures import FailureError
+
 OnProgress = Callable[[float], None]
 """Called with the percentage done, 0 to 100."""
 
@@ -26,7 +28,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 RULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,62}")
 
 
-class NatVmError(Exception):
+class NatVmError(FailureError):
     """The hypervisor did not do what it was asked to: in one line what was tried, what came back, what to do.
 
     Attributes:
@@ -38,11 +40,8 @@ class NatVmError(Exception):
     """
 
     def __init__(self, kind: Kind, tried: str, answer: str, advice: str = "") -> None:
+        super().__init__(tried, answer, advice)
         self.kind: Kind = kind
-        self.tried = tried
-        self.answer = answer
-        self.advice = advice
-        super().__init__(f"{tried}: {answer}" + (f"; {advice}" if advice else ""))
 
 
 @dataclass(frozen=True)

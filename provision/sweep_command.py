@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from provision import journal as journals
 from provision.cloud import CloudError
-from provision.containers import ContainerError
+from provision.failures import FailureError
 from provision.journal import Record
-from provision.kubernetes_errors import KubernetesError
-from provision.natvm import NatVmError
 from provision.sweeper import Sweeper, Swept, Thing, show
 
 
@@ -65,7 +63,7 @@ def _show(sweeper: Sweeper, ended: Sequence[Record]) -> int:
     for record in ended:
         try:
             there = sweeper.look(record)
-        except (CloudError, NatVmError, ContainerError, KubernetesError) as error:
+        except FailureError as error:
             print(f"run {record.run}: cannot be looked at: {error}")
             status = 1
             continue
