@@ -22,6 +22,7 @@ from provision.box import guest
 from provision.calculator.deploy import OWN, DeploymentError, Program, Programs, Running, deploy, remove
 from provision.calculator.remote import Remote
 from provision.nat_machines import NatMachine, NatMachines, Source
+from provision.natvm import NatVm
 from provision.qemu import Qemu
 from provision.runs import make_key
 from provision.topology import Topology
@@ -81,7 +82,7 @@ class InsideMachines(NatMachines):
 
     node: Node
 
-    def _host(self, what: str, port: int, source: Source) -> SshHost:
+    def _host(self, what: str, port: int, source: Source, vm: NatVm) -> SshHost:
         host = InsideHost(what, "127.0.0.1", source.login, self.key, port)
         host.node = self.node
         return host
