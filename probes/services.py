@@ -21,15 +21,16 @@ ANSWERS = {12: "sum", 6: "sub", 27: "mul", 3: "div"}
 """A question that each operation answers otherwise, and who answers so."""
 WITHIN = 4
 
-# What a process writes to is for its user and for root to see. In a shell of its own: the host's is left by no command.
+# What a process writes to is for its user and for root to see. One sudo alone: where a host cannot resolve its own name,
+# as on many a cloud, each waits for a name server. In a shell of its own: the host's is left by no command.
 _LOG = """
-(for root in "" "sudo -n"; do
-    pid=$($root ss -Hltnp "sport = :PORT" 2>/dev/null | sed -n "s/.*pid=\\([0-9]*\\).*/\\1/p" | head -n 1)
+(look='pid=$(ss -Hltnp "sport = :PORT" 2>/dev/null | sed -n "s/.*pid=\\([0-9]*\\).*/\\1/p" | head -n 1)
     for stream in 1 2; do
-        file=$([ -z "$pid" ] || $root readlink "/proc/$pid/fd/$stream" 2>/dev/null)
-        if [ -n "$file" ] && $root test -f "$file"; then echo "$file"; exit 0; fi
+        file=$([ -z "$pid" ] || readlink "/proc/$pid/fd/$stream" 2>/dev/null)
+        if [ -n "$file" ] && [ -f "$file" ]; then echo "$file"; exit 0; fi
     done
-done)
+    exit 1'
+sh -c "$look" || sudo -n sh -c "$look")
 """
 
 

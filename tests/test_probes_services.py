@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -100,3 +101,28 @@ def test_a_log_is_where_the_process_that_listens_writes(
         process.kill()
         process.communicate()
     assert log_path(log_of(here, port).look()) == ""
+
+
+def test_sudo_is_asked_once_where_root_alone_can_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a host cannot resolve its own name each sudo takes seconds."""
+    for name, text in {
+        "ss": 'test -n "$ROOT" && exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin ss "$@"',
+        "sudo": f'echo asked >> {tmp_path}/asked; [ "$1" = -n ] && shift; ROOT=yes exec "$@"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", LISTENER], stdout=out, stderr=subprocess.PIPE, text=True
+        )
+    try:
+        assert process.stderr is not None
+        port = int(process.stderr.readline())
+        with LocalHost("here") as host:
+            assert log_path(log_of(host, port).look()) == str(log)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (tmp_path / "asked").read_text() == "asked\n"
