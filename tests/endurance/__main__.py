@@ -24,6 +24,9 @@ def main() -> int:
         "--seed", type=int, default=None, help="of the moments and victims (default: the time)"
     )
     parser.add_argument("--kinds", nargs="+", default=["openstack", "natvm", "engine"])
+    parser.add_argument(
+        "--at-once", type=int, default=None, help="runs that stand side by side (default: one of each kind)"
+    )
     parser.add_argument("--nights", type=int, default=50)
     parser.add_argument("-o", "--output", type=Path, default=OUT, help="folder of the results")
     options = parser.parse_args()
@@ -73,7 +76,7 @@ def _kill(options: argparse.Namespace, scratch: Path, stack: ExitStack, say: Any
     say("decoys stand")
     strikes = kills.plan(options.kills, seed, options.kinds)
     folder = options.output / "endurance-kill"
-    rows = kills.Kills(here, folder, counted, engine, say).run(strikes)
+    rows = kills.Kills(here, folder, counted, engine, say).run(strikes, options.at_once or len(options.kinds))
     return kills.as_json(rows, **_facts(), seed=seed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -107,31 +109,43 @@ class Kills:
         self.say = say
         self.rows: list[Row] = []
 
-    def run(self, strikes: list[Strike]) -> list[Row]:
+    def run(self, strikes: list[Strike], at_once: int = 1) -> list[Row]:
+        """Makes the kills.
+
+        Args:
+            at_once: runs that stand side by side, each struck at its own moment: the others' things are foreign to it.
+        """
         before = self._count()
         stopped = threading.Event()
         signal.signal(signal.SIGINT, lambda *_: stopped.set())
-        for number, strike in enumerate(strikes, 1):
+        rows = [Row(number, each.kind, each.victim, each.at) for number, each in enumerate(strikes, 1)]
+        for first in range(0, len(strikes), at_once):
             if stopped.is_set():
                 self.say("interrupted: what was seen so far is written down")
                 break
-            row = Row(number, strike.kind, strike.victim, strike.at)
-            self._strike(strike, row)
+            wave = rows[first : first + at_once]
+            with ThreadPoolExecutor(at_once) as pool:
+                runs = list(pool.map(self._strike, strikes[first : first + at_once], wave))
             after = self._count()
-            row.left += sorted(set(after) - set(before))
-            row.touched += sorted(
-                f"{name}: {before[name]} -> {after.get(name, 'gone')}"
-                for name in before
-                if after.get(name) != before[name]
-            )
+            for thing in sorted(set(after) - set(before)):
+                _whose(thing, wave, runs).left.append(thing)
+            for name in sorted(before):
+                if after.get(name) != before[name]:
+                    wave[0].touched.append(f"{name}: {before[name]} -> {after.get(name, 'gone')}")
             before = after  # what one has left is not counted for the next
-            self.rows.append(row)
-            state = "clean" if row.clean else f"LEFT {row.left} TOUCHED {row.touched} HUNG {row.hung}"
-            self.say(
-                f"{number}/{len(strikes)} {row.kind} at {row.at:.1f} s ({row.victim}; {row.doing}; {row.things} things): "
-                f"ended {row.end_seconds:.1f} s, swept by {row.swept_by} {row.sweep_seconds:.1f} s: {state}"
-            )
+            for row in wave:
+                self._told(row, len(strikes))
+                self.rows.append(row)
         return self.rows
+
+    def _told(self, row: Row, of: int) -> None:
+        state = "clean" if row.clean else f"LEFT {row.left} TOUCHED {row.touched} HUNG {row.hung}"
+        self.say(
+            f"{row.number}/{of} {row.kind} at {row.at:.1f} s ({row.victim}; {row.doing}; {row.things} things): "
+            f"ended {row.end_seconds:.1f} s, swept by {row.swept_by} {row.sweep_seconds:.1f} s: {state}"
+        )
+        if row.clean:
+            shutil.rmtree(self.folder / f"{row.number:03}", ignore_errors=True)
 
     def _count(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -139,24 +153,24 @@ class Kills:
             found |= census_()
         return found
 
-    def _strike(self, strike: Strike, row: Row) -> None:
+    def _strike(self, strike: Strike, row: Row) -> list[str]:
+        """Makes a run, strikes it, and waits until nothing of it is left to sweep; the names of its runs."""
         folder = self.folder / f"{row.number:03}"
         words, environment = [*WORDS[strike.kind], "-v", "-p", "no:randomly"], {}
         if strike.kind == "engine":
             assert self.engine is not None
             words += ["--lab", str(self.engine[0])]
             environment["DOCKER_HOST"] = self.engine[1]
-        known = {record.path for record in journals.read_all()}
         run = begin(folder, words, environment)
         with suppress(subprocess.TimeoutExpired):
             run.process.wait(strike.at)
-        mine = [record for record in journals.read_all() if record.path not in known]
-        row.things = sum(len(record.left) for record in mine)
+        mine = _journals(run)
+        row.things = sum(len(record.left) for record in journals.read_all() if record.path in mine)
         row.doing = _doing(run.text)
         watcher = run.watcher()
         struck = time.monotonic()
         if run.process.poll() is None:
-            _hit(strike.victim, run, watcher, [record.path for record in mine])
+            _hit(strike.victim, run, watcher, mine)
         else:
             row.victim += " (it had ended)"
         if strike.victim.startswith("a worker"):
@@ -167,16 +181,16 @@ class Kills:
             run.process.kill()
             run.process.wait()
         row.end_seconds = round(time.monotonic() - struck, 1)
-        self._sweep(run, row, known)
-        if row.clean and not row.left:
-            shutil.rmtree(folder, ignore_errors=True)
+        mine = mine or _journals(run)
+        self._sweep(run, row)
+        return [path.stem for path in mine]
 
-    def _sweep(self, run: Running, row: Row, known: set[Path]) -> None:
+    def _sweep(self, run: Running, row: Row) -> None:
         began = time.monotonic()
-        row.swept_by = "the run itself" if not _left(known) else "its watcher"
+        row.swept_by = "its watcher" if _journals(run) else "the run itself"
         if not within(WATCH, lambda: not _watchers(run.token)):
             row.hung.append(f"the watcher runs {WATCH:.0f} s after the run's end")
-        if _left(known):
+        if _journals(run):
             row.swept_by = "lab sweep"
             environment = {**os.environ}
             if row.kind == "engine" and self.engine:
@@ -231,8 +245,20 @@ def _cut(path: Path) -> None:
             os.truncate(path, last + (len(data) - last) // 2)
 
 
-def _left(known: set[Path]) -> list[Path]:
-    return [record.path for record in journals.read_all() if record.path not in known]
+def _journals(run: Running) -> list[Path]:
+    """The journals that a run has begun, and that are still there."""
+    found = []
+    for path in journals.folder().glob("*.jsonl"):
+        with suppress(OSError, ValueError), path.open(encoding="utf-8") as file:
+            if json.loads(file.readline()).get("pid") == run.process.pid:
+                found.append(path)
+    return found
+
+
+def _whose(thing: str, wave: list[Row], runs: list[list[str]]) -> Row:
+    return next(
+        (row for row, names in zip(wave, runs, strict=True) if any(n in thing for n in names)), wave[0]
+    )
 
 
 def _watchers(token: str) -> list[str]:
