@@ -24,6 +24,10 @@ _MEANING = {
 }
 
 
+STOOD_STILL = "late"
+"""Number of a silent look that ended long after its window, in seconds: its source, or this machine, stood still."""
+
+
 class OtherThanExpected(AssertionError):  # noqa: N818 - what is found, not what went wrong
     """Looks showed something else than they should.
 
@@ -45,6 +49,14 @@ def look(*probes: Probe) -> list[Observation]:
         return [evidence.add(o) for o in threads.map(lambda probe: probe.look(), probes)]
 
 
+def _heard(probes: Sequence[Probe], seen: list[Observation]) -> list[Observation]:
+    """What was seen; of a source that stood still, and did not hear what came, what it sees when it looks once more."""
+    if still := [place for place, one in enumerate(seen) if STOOD_STILL in one.numbers]:
+        for place, one in zip(still, look(*(probes[place] for place in still)), strict=True):
+            seen[place] = one
+    return seen
+
+
 def facts(*probes: Probe) -> list[Observation]:
     """Makes looks whose output is to be read, all at once.
 
@@ -64,12 +76,12 @@ def reached(*probes: Probe) -> list[Observation]:
 
     Raises:
         AssertionError: one is not.
-        Unproven: all others are, but a source could not look.
+        Unproven: all others are, but a source could not look, or stood still while it did, twice.
     """
     __tracebackhide__ = True
-    seen = look(*probes)
+    seen = _heard(probes, look(*probes))
     failed = [o for o in seen if not o.reached]
-    if all(o.outcome is Outcome.NOT_MADE for o in failed):
+    if all(o.outcome is Outcome.NOT_MADE or STOOD_STILL in o.numbers for o in failed):
         _unproven_if(failed, "cannot be told: a look could not be made")
     if failed:
         raise OtherThanExpected(
@@ -102,7 +114,7 @@ def not_reached(*probes: Probe, alive: Sequence[Probe]) -> list[Observation]:
     __tracebackhide__ = True
     _check_controls(probes, alive)
     seen = look(*probes, *alive)
-    seen, controls = seen[: len(probes)], seen[len(probes) :]
+    seen, controls = seen[: len(probes)], _heard(alive, seen[len(probes) :])
     if open_ones := [o for o in seen if o.reached]:
         raise OtherThanExpected(
             _report(f"{len(open_ones)} of {len(seen)} reached that should not be:", open_ones), open_ones
@@ -111,7 +123,8 @@ def not_reached(*probes: Probe, alive: Sequence[Probe]) -> list[Observation]:
         [o for o in seen if o.outcome is Outcome.NOT_MADE], "cannot be told: a look could not be made"
     )
     _unproven_if([o for o in controls if not _holds(o)], "cannot be told: a control did not answer")
-    again = look(*(probe.quick() for probe in alive))
+    quick = [probe.quick() for probe in alive]
+    again = _heard(quick, look(*quick))
     _unproven_if(
         [o for o in again if not _holds(o)], "cannot be told: a control answered at first, but no longer"
     )

@@ -26,7 +26,7 @@ from probes.classify import Reading, connect_reading, curl_body, curl_reading, p
 from probes.host import CommandResult, CommandTimeout, Host, HostError
 from probes.observation import Observation, Outcome
 from probes.probe import FactProbe, Probe, capped, command, fact, not_run, shown
-from probes.prove import facts, look, not_reached, reached, wait_until
+from probes.prove import STOOD_STILL, facts, look, not_reached, reached, wait_until
 from probes.shell import quoted
 
 __all__ = [
@@ -50,6 +50,8 @@ __all__ = [
 _AGAIN = 0.5
 _LEAST = 1.0
 _SLACK = 15.0
+LATE = 3.0
+"""Seconds that silence may last longer than its window; after more of them the source did not listen all the time."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,9 @@ class WindowProbe(Probe):
             outcome = answer.outcome or self._by_route(answer, outputs)
             outcome, remark = self.judge(outcome, numbers)
             outputs += [remark] if remark else []
+            silent = outcome in (Outcome.FILTERED, Outcome.NOT_MADE)
+            if silent and (late := time.monotonic() - end) > LATE:
+                numbers[STOOD_STILL] = late
         except HostError as error:
             outcome = Outcome.NOT_MADE
             outputs.append(not_run(error))

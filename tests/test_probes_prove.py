@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from probes.host import NamespaceHost
@@ -98,6 +99,52 @@ def test_a_source_that_cannot_look_leaves_it_unproven(world: World, alpha: Names
             not_reached(ping(bare, BETA), alive=[fact(bare, "true"), ping(alpha, BETA, packets=1)])
         with pytest.raises(AssertionError):
             reached(ping(bare, BETA), tcp(alpha, BETA, 8009, window=1))
+
+
+@contextmanager
+def standing_still(target: str, seconds: float, times: int) -> Iterator[None]:
+    """The first pings of a target are each stopped for so long, as if their machine was, and hear nothing meanwhile."""
+    over = threading.Event()
+
+    def stop_them() -> None:
+        stopped: set[int] = set()
+        while len(stopped) < times and not over.is_set():
+            for each in psutil.process_iter(["pid", "name", "cmdline"]):
+                if each.pid not in stopped and each.info["name"] == "ping" and target in each.info["cmdline"]:
+                    stopped.add(each.pid)
+                    each.suspend()
+                    over.wait(seconds)
+                    each.resume()
+            over.wait(0.01)
+
+    thread = threading.Thread(target=stop_them)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_source_that_stood_still_looks_once_more(world: World, alpha: NamespaceHost) -> None:
+    with (
+        rule(world[2], NO_PING),
+        standing_still(BETA, 5, times=1),
+        after(4, lambda: world[2].sh("nft flush chain ip t input")),
+        evidence.collect() as collected,
+    ):
+        reached(ping(alpha, BETA, window=1))
+    assert [o.reached for o in collected] == [False, True]
+    assert collected[0].numbers["late"] > 3
+
+
+def test_a_source_that_stands_still_again_proves_nothing(world: World, alpha: NamespaceHost) -> None:
+    with (
+        rule(world[2], NO_PING),
+        standing_still(BETA, 5, times=2),
+        pytest.raises(Unproven, match="could not be made"),
+    ):
+        reached(ping(alpha, BETA, window=1))
 
 
 def test_not_reached_with_controls(world: World, alpha: NamespaceHost, router: NamespaceHost) -> None:
