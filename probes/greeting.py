@@ -17,6 +17,7 @@ from probes.shell import quoted
 
 SSH = "SSH-2.0-"
 """How an SSH server greets (RFC 4253, 4.2)."""
+_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class GreetingProbe(WindowProbe):
     kind = "greeting"
 
     def command(self, span: float) -> str:
-        wait = math.ceil(span - 0.05)
+        # a connection that says nothing is given up while there is time for another
+        wait = math.ceil(min(span, max(_PATIENCE, self.window / 2)) - 0.05)
         tools = tools_of(self.source)
         if {"bash", "timeout"} <= tools:
             return (
