@@ -105,7 +105,7 @@ class Bench:
         vm = self._lab.hypervisor.create(
             VmSettings(
                 what, disk, source.memory_mb, source.cpus, seed,
-                source.kernel, source.initrd, source.command_line,
+                source.kernel, source.initrd, source.command_line, source.cpu_model,
             )
         )  # fmt: skip
         self.made.append(vm)

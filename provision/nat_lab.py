@@ -162,7 +162,7 @@ def _on_the_box(lab: Lab, on_progress: OnLine) -> NatLab:
     plain = Source(
         image / "root.qcow2", facts["login"], PLAIN_MEMORY_MIB, 1,
         kernel=image / "vmlinuz", initrd=image / "initrd.img", command_line=facts["os_command_line"],
-        takes_config_drive=True,
+        cpu_model=guest.CPU_MODEL, takes_config_drive=True,
     )  # fmt: skip
     if lab.natvm_image:
         plain = Source(lab.natvm_image, lab.natvm_login, lab.natvm_memory, lab.natvm_cpus, lab.natvm_key)

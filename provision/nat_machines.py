@@ -51,7 +51,7 @@ class Source:
         login: user of its guest.
         key: private key that opens the guest as it is; None gives it the run's key by a config drive, or
             else the password in LABPROOF_NATVM_PASSWORD opens it.
-        kernel, initrd, command_line: as in :class:`provision.natvm.VmSettings`.
+        kernel, initrd, command_line, cpu_model: as in :class:`provision.natvm.VmSettings`.
         takes_config_drive: whether its guest reads a config drive.
         saved: name of the state that `disk` holds of a booted machine; empty for a cold boot.
         seed: the config drive that it was booted with: the state is of a machine that has it.
@@ -65,6 +65,7 @@ class Source:
     kernel: Path | None = None
     initrd: Path | None = None
     command_line: str = ""
+    cpu_model: str = ""
     takes_config_drive: bool = False
     saved: str = ""
     seed: Path | None = None
@@ -282,7 +283,7 @@ class NatMachines:
         vm = self.hypervisor.create(
             VmSettings(
                 name, disk, source.memory_mb, source.cpus, seed,
-                source.kernel, source.initrd, source.command_line,
+                source.kernel, source.initrd, source.command_line, source.cpu_model,
             )
         )  # fmt: skip
         port = free_port()

@@ -111,6 +111,7 @@ class VmSettings:
         memory_mb: in MiB.
         seed: an image with the guest's settings (config drive), attached read-only; None for no such.
         kernel, initrd, command_line: boot these in place of a boot loader on the disk, where the hypervisor can.
+        cpu_model: of the processor, where it is emulated and models can be chosen; empty for all that can be emulated.
 
     Raises:
         ValueError: a name that would need quoting, or sizes that are none.
@@ -124,6 +125,7 @@ class VmSettings:
     kernel: Path | None = None
     initrd: Path | None = None
     command_line: str = ""
+    cpu_model: str = ""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):

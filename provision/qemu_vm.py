@@ -357,7 +357,7 @@ class QemuVm:
             *self._program.argv,
             *("-name", settings.name, "-nodefaults", "-no-user-config", "-display", "none"),
             *("-machine", "pc", "-accel", "kvm" if kvm else emulated),
-            *("-cpu", "host" if kvm else "max"),
+            *("-cpu", "host" if kvm else settings.cpu_model or "max"),
             *("-smp", str(settings.cpus), "-m", str(settings.memory_mb)),
             *("-chardev", f"file,id=console,path={_quoted(self.folder / 'console')}"),
             *("-serial", "chardev:console"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from provision.box import docker_guest, paths
 from provision.box.command import Log
+from provision.box.guest import CPU_MODEL
 from provision.nat_machines import NatMachines, Source
 from provision.qemu import Qemu
 from provision.runs import make_key
@@ -33,7 +34,7 @@ def docker_source(image: Path, hypervisor: Qemu) -> Source:
     return Source(
         image / "root.qcow2", guest["login"], docker_guest.MEMORY_MIB, CPUS if hypervisor.threaded() else 1,
         kernel=image / "vmlinuz", initrd=image / "initrd.img", command_line=guest["os_command_line"],
-        takes_config_drive=True,
+        cpu_model=CPU_MODEL, takes_config_drive=True,
     )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def ensure(
         NatVmError: it did not boot, or could not be saved.
     """
     cold = docker_source(image, hypervisor)
-    shape = f"{hypervisor.version()} {accelerator} {cold.memory_mb} {cold.cpus} {cold.command_line}"
+    shape = f"{hypervisor.version()} {accelerator} {cold.memory_mb} {cold.cpus} {cold.cpu_model} {cold.command_line}"
     sources = [
         Path(__file__),
         *(paths.HERE.parent / f"{name}.py" for name in ("qemu", "qemu_vm", "config_drive")),
