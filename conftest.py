@@ -1,5 +1,11 @@
 """Plugins of the project's own, for suites/ and tests/ alike."""
 
+from __future__ import annotations
+
+import sys
+
+import pytest
+
 pytest_plugins = [
     "pytester",
     "fixtures.verdicts",
@@ -19,3 +25,10 @@ pytest_plugins = [
     "fixtures.calculator_cloud",
     "fixtures.calculator",
 ]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Hypothesis's plugin imports all of it in the end, to say that no check used it: a second of each run."""
+    plugin = session.config.pluginmanager.get_plugin("hypothesispytest")
+    if plugin and "hypothesis" not in sys.modules:
+        session.config.pluginmanager.unregister(plugin)
