@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -50,6 +51,42 @@ def test_what_a_job_saw_belongs_to_the_check_that_asks_first():
     assert another_check == []
     assert [each.command for each in first] == ["in the background"]
     assert second == []
+
+
+def test_what_a_job_saw_is_left_to_a_check_by_the_jobs_that_use_it():
+    work: dict = {"look": lambda: (evidence.add(seen("in the background")), 5)[1], "fails": lambda: 1 / 0}
+    jobs = Jobs(work, on_end=lambda *_: None)
+    work["more"] = lambda: jobs.use("look") + 1
+    assert jobs.result("more") == 6
+    with evidence.collect() as check:
+        jobs.result("look")
+    assert [each.command for each in check] == ["in the background"]
+    assert (jobs.finished("look"), jobs.finished("fails")) == (True, False)
+    with pytest.raises(ZeroDivisionError):
+        jobs.use("fails")
+    jobs.wait()
+
+
+def test_jobs_that_jobs_begin_are_waited_for_too():
+    work: dict = {}
+    over: list[str] = []
+    jobs = Jobs(work, on_end=lambda *_: None)
+    work["first"] = lambda: jobs.start(["second"])
+    work["second"] = lambda: time.sleep(0.2) or over.append("second")
+    jobs.start(["first"])
+    jobs.wait_for_all()
+    assert over == ["second"]
+    jobs.wait()
+
+
+def test_a_job_is_put_in_place_of_one_that_has_not_begun():
+    jobs = Jobs({"turn": lambda: 1, "begun": lambda: 2}, on_end=lambda *_: None)
+    jobs.put("turn", lambda: 3)
+    assert jobs.result("turn") == 3
+    jobs.finished("begun")
+    with pytest.raises(AssertionError, match="begun has begun"):
+        jobs.put("begun", lambda: 4)
+    jobs.wait()
 
 
 def test_who_asks_for_a_job_that_failed_gets_its_error_each_time():

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from probes.greeting import greeting
+from fixtures.docker_jobs import AFTER_COMMIT, HAS_NANO, VM
 from probes.observation import Unproven
-from probes.reach import command, not_reached, ping, reached
+from probes.reach import command, ping, reached
 
-VM = "10.0.2.15"
 BRIDGE = "172.17.0.1"
 FIRST = "172.17.0.2"
-PUBLISHED = 2223
-# seconds for a greeting: the VM may be building an image meanwhile
-BUSY = 20
-AFTER_COMMIT = "/root/labproof-after-commit"
-HAS_NANO = "if command -v nano; then nano --version | head -n 1; else echo no nano here; exit 1; fi"
 
 
 @pytest.mark.claim("CT-01")
@@ -85,18 +79,17 @@ def test_a_second_ct1_is_refused(ct1, docker_lab, noted_refusal):
 
 @pytest.mark.acts
 @pytest.mark.claim("CT-08")
-def test_ct2s_published_port_leads_to_it(ct2, docker_lab, docker_vm, into_ct2):
+def test_ct2s_published_port_leads_to_it(ct2, ct2_from_the_vm):
     """The VM's port 2223 opens an SSH session in ct2."""
-    reached(greeting(docker_vm.host, VM, PUBLISHED, window=BUSY))
-    seen = command(into_ct2(VM, PUBLISHED, via=docker_vm.host), "hostname")
+    seen = ct2_from_the_vm()
     assert ct2.handle.id.startswith(seen.output.strip() or "nothing"), f"the session is not in ct2: {seen}"
 
 
 @pytest.mark.acts
 @pytest.mark.claim("CT-09")
-def test_what_is_installed_in_one_container_is_not_in_the_other(ct1, ct2):
+def test_what_is_installed_in_one_container_is_not_in_the_other(ct1, ct2, nano_in_ct2):
     """nano, installed in ct2, is there and not in ct1."""
-    there, here = command(ct2.host, HAS_NANO), command(ct1.host, HAS_NANO)
+    there, here = nano_in_ct2(), command(ct1.host, HAS_NANO)
     assert there.numbers.get("status") == 0, f"nano is not in ct2: {there}"
     assert "GNU nano" in there.output, f"nano does not run in ct2: {there}"
     assert here.output.strip() == "no nano here", f"nano is in ct1 too: {here}"
@@ -117,28 +110,22 @@ def test_commit_makes_an_image_larger_than_its_base(committed, docker_lab):
 @pytest.mark.acts
 @pytest.mark.claim("CT-15")
 def test_from_the_desktop_both_forwardings_are_needed(
-    ct2, ct2_unpublished, docker_vm, desktop, lan_address, outside, into_ct2
+    ct2, ct2_unpublished, ct2_from_the_desktop, ct2_without_its_rule
 ):
     """Desktop -> ct2's SSH: with the VM's rule and the published port a session opens; with either missing none does."""
     ct2_unpublished()
-    reached(greeting(desktop, lan_address, PUBLISHED, window=BUSY))
-    seen = command(into_ct2(lan_address, PUBLISHED), "hostname")
+    seen = ct2_from_the_desktop()
     assert ct2.handle.id.startswith(seen.output.strip() or "nothing"), f"the session is not in ct2: {seen}"
-    docker_vm.vm.unforward("ct2")
-    not_reached(
-        greeting(desktop, lan_address, PUBLISHED),
-        alive=[ping(desktop, outside), greeting(docker_vm.host, VM, PUBLISHED, window=BUSY)],
-    )
+    ct2_without_its_rule()
 
 
 @pytest.mark.acts
 @pytest.mark.claim("CT-14")
-def test_a_dockerfile_builds_the_same_image_twice(built, start):
+def test_a_dockerfile_builds_the_same_image_twice(built, ct4):
     """FROM base, RUN install nano, CMD /bin/bash: its container has nano; the second build gives the same image."""
     assert built.ids[0] == built.ids[1], f"the builds gave {built.ids[0]} and {built.ids[1]}"
     assert built.image.attrs["Config"]["Cmd"] == ["/bin/bash"]
-    container = start("ct4", built.image.id)
-    seen = command(container.host, HAS_NANO)
+    seen = command(ct4.host, HAS_NANO)
     assert "GNU nano" in seen.output, f"nano is not in the built image: {seen}"
 
 

@@ -1,4 +1,4 @@
-"""Objective 4, the duplication: what a copied disk and a cloned disk are to the hypervisor."""
+"""Objective 4, the duplication: what a copied and a cloned disk are to the hypervisor, and two VMs to each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import pytest
 
 from probes.reach import command, fact, facts
 from provision.natvm import NatVmError
+
+VM = "10.0.2.15"
+BOOT = "cat /proc/sys/kernel/random/boot_id"
 
 
 @pytest.mark.acts
@@ -45,11 +48,22 @@ def test_a_clone_has_a_uuid_of_its_own_in_the_same_format(cloned):
 @pytest.mark.claim("DUP-03")
 def test_a_vm_on_the_cloned_disk_boots_beside_the_first_and_has_its_contents(original_vm, twin, mark_on_disk):
     """What was written on the first VM's disk before the cloning is on the clone's; both run at the same time."""
-    boots = facts(*(fact(each.host, "cat /proc/sys/kernel/random/boot_id") for each in (original_vm, twin)))
+    boots = facts(*(fact(each.host, BOOT) for each in (original_vm, twin)))
     assert all(each.numbers.get("status") == 0 for each in boots), f"not both answer: {boots}"
     assert boots[0].output != boots[1].output, "both sessions are in one machine"
     seen = command(twin.host, "cat %s", mark_on_disk.file)
     assert seen.output.strip() == mark_on_disk.text, f"the clone does not have the first's file: {seen}"
+
+
+@pytest.mark.claim("NAT-06")
+def test_two_nat_vms_have_the_same_address_and_do_not_reach_each_other(natvm, twin, twins_apart):
+    """Both have 10.0.2.15 and are two machines; what listens on one's port is not there for the other."""
+    seen = facts(*(fact(each.host, f"{BOOT}; ip -4 -o address show scope global") for each in (natvm, twin)))
+    for each in seen:
+        assert f" {VM}/24 " in each.output, f"{each.source} does not have {VM}: {each}"
+    boots = {each.output.split()[0] for each in seen}
+    assert len(boots) == 2, "both sessions are in one machine"
+    twins_apart()
 
 
 @pytest.mark.acts

@@ -15,7 +15,6 @@ SSH = 22
 # host port -> who may use it
 EVERYWHERE, LAN_ONLY, LOCAL_ONLY = 1234, 1235, 1236
 LOOPBACK = "127.0.0.1"
-MEETING = 7777
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -31,13 +30,7 @@ def has_its_address(natvm):
 
 
 @pytest.fixture(scope="module")
-def meeting(twin, listening):
-    """Something listens on a port of the twin, and of the twin alone."""
-    listening(twin.host, MEETING)
-
-
-@pytest.fixture(scope="module")
-def before(together, natvm, twin, desktop, neighbour, lan_address, outside, has_its_address, meeting):
+def before(together, natvm, desktop, neighbour, lan_address, outside, has_its_address):
     """What must fail while no rule leads to the VM's SSH, tried all at once."""
     way_out = ping(desktop, outside)
     beside = ping(neighbour, lan_address)
@@ -49,10 +42,6 @@ def before(together, natvm, twin, desktop, neighbour, lan_address, outside, has_
                 tcp(desktop, lan_address, EVERYWHERE),
                 tcp(desktop, LOOPBACK, EVERYWHERE),
                 alive=[fact(natvm.host, "ss -Hltn sport = :22 | grep ."), way_out],
-            ),
-            "VM -> its twin": lambda: not_reached(
-                tcp(natvm.host, VM, MEETING),
-                alive=[tcp(twin.host, VM, MEETING), ping(natvm.host, outside)],
             ),
         }
     )
@@ -139,17 +128,6 @@ def test_the_neighbour_does_not_reach_the_vm(before):
 def test_the_vm_reaches_the_outside(natvm, outside):
     """VM -> a host on the internet: ping succeeds through NAT."""
     reached(ping(natvm.host, outside))
-
-
-@pytest.mark.claim("NAT-06")
-def test_two_nat_vms_have_the_same_address_and_do_not_reach_each_other(before, natvm, twin):
-    """Both have 10.0.2.15 and are two machines; what listens on one's port is not there for the other."""
-    seen = facts(*(fact(each.host, f"{BOOT}; ip -4 -o address show scope global") for each in (natvm, twin)))
-    for each in seen:
-        assert f" {VM}/24 " in each.output, f"{each.source} does not have {VM}: {each}"
-    boots = {each.output.split()[0] for each in seen}
-    assert len(boots) == 2, "both sessions are in one machine"
-    before.result("VM -> its twin")
 
 
 @pytest.mark.acts

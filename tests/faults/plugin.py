@@ -62,16 +62,16 @@ def _started_otherwise(
     what: str, change: Callable[[Any, dict[str, Any]], tuple[str, dict[str, Any]]]
 ) -> None:
     """Has one container started from another image, or with other settings."""
-    import fixtures.docker as docker
+    import fixtures.docker_jobs as docker
 
-    original = docker._start
+    original = docker.start_container
 
     def start(docker_lab: Any, name: str, image: str, **more: Any) -> Any:
         if name == what:
             image, more = change(docker_lab, more)
         return original(docker_lab, name, image, **more)
 
-    docker._start = start
+    docker.start_container = start
 
 
 def _other_port(docker_lab: Any, _: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -80,7 +80,7 @@ def _other_port(docker_lab: Any, _: dict[str, Any]) -> tuple[str, dict[str, Any]
 
 def _without(package: str) -> None:
     """Has a package left out of what is installed."""
-    import fixtures.docker as docker
+    import fixtures.docker_jobs as docker
 
     original = docker.install
     docker.install = lambda container, *names: original(container, *(n for n in names if n != package))
@@ -88,7 +88,7 @@ def _without(package: str) -> None:
 
 def _committed_too_late() -> None:
     """Has the container changed before the image is made of it."""
-    from fixtures.docker import AFTER_COMMIT
+    from fixtures.docker_jobs import AFTER_COMMIT
     from provision.containers import Engine
 
     original = Engine.commit

@@ -20,7 +20,10 @@ GROWING = Scope(
     "Resize", "cloud", ("suites/openstack/test_operations.py", "-k", "test_resize_to_a_larger_flavor")
 )
 RESTORED = Scope("Snapshot and restore", "cloud", ("suites/openstack/test_operations.py", "-k", "restor"))
-NAT = Scope("NAT VM", "natvm", ("suites/virtualbox/test_nat.py",))
+NAT = Scope(
+    "NAT VM", "natvm",
+    ("suites/virtualbox/test_nat.py", "suites/virtualbox/test_duplication.py", "-k", "test_nat or two_nat_vms"),
+)  # fmt: skip
 CALCULATOR = Scope(
     "Calculator on one VM", "natvm", ("suites/calculator", "-m", "not acts", "-k", "one_vm and not of_another_making")
 )  # fmt: skip
