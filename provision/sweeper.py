@@ -112,17 +112,17 @@ class Sweeper:
         """
         kinds = {entry.kind for entry in record.left}
         there: list[Thing] = []
+        if kinds & NAMESPACES:
+            mine = names(record, NAMESPACES)
+            there += [Thing(*pair) for pair in cluster_sweep.there(self.lab, record.run, mine)]
         if not self._stands():
-            return [Thing("file", str(path)) for path in self._files(record)]
+            return there + [Thing("file", str(path)) for path in self._files(record)]
         if kinds & journals.CLOUD and self.lab.has("openstack"):
             there += [Thing(*thing) for thing in self._claimed(record)(self._holdings(record.run)).things()]
         if kinds & MACHINES:
             there += [Thing(*pair) for pair in self._machines(record.run, names(record, MACHINES)).there()]
         if kinds & CONTAINERS:
             there += [Thing(*pair) for pair in _there(record)]
-        if kinds & NAMESPACES:
-            mine = names(record, NAMESPACES)
-            there += [Thing(*pair) for pair in cluster_sweep.there(self.lab, record.run, mine)]
         there += [Thing("file", str(path)) for path in self._files(record)]
         if BOX in kinds and self._started_box(record):
             there.append(Thing(BOX, "the embedded lab that it started"))
@@ -149,7 +149,10 @@ class Sweeper:
             (kinds & journals.CLOUD if self.lab.has("openstack") else (), self._remove_from_cloud),
             (kinds & FILES, self._remove_files),
         ):
-            if wanted and (self._stands() or work in (self._remove_files, self._end_box)):
+            # the cluster is looked for by itself: it stands without the rest of the embedded lab too
+            if wanted and (
+                self._stands() or work in (self._remove_files, self._end_box, self._remove_namespaces)
+            ):
                 gone, stays = work(record)
                 removed += gone
                 left += stays
