@@ -23,6 +23,12 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=None, help="of the moments and victims (default: the time)"
     )
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=1,
+        help="number of the first kill: goes on with the plan of the same seed, kinds and kills",
+    )
     parser.add_argument("--kinds", nargs="+", default=["openstack", "natvm", "engine"])
     parser.add_argument(
         "--at-once", type=int, default=None, help="runs that stand side by side (default: one of each kind)"
@@ -30,6 +36,8 @@ def main() -> int:
     parser.add_argument("--nights", type=int, default=50)
     parser.add_argument("-o", "--output", type=Path, default=OUT, help="folder of the results")
     options = parser.parse_args()
+    if options.first > 1 and options.seed is None:
+        parser.error("--first goes on with a plan: give its --seed")
     began = time.monotonic()
 
     def say(line: str) -> None:
@@ -41,12 +49,27 @@ def main() -> int:
         document = work(options, Path(scratch), stack, say)
     document["seconds"] = round(time.monotonic() - began)
     target = options.output / f"endurance-{options.what}.json"
+    if options.first > 1:
+        document = _continued(json.loads(target.read_text()), document)
     target.write_text(json.dumps(document, indent=1))
     figures = {key: value for key, value in document.items() if key != "rows"}
     print("\n".join(f"{key}: {value}" for key, value in figures.items()))
     print(f"endurance: {target}")
     bad = ("left", "foreign_touched", "hung", "failed", "grown", "unlike")
     return 1 if any(document.get(key) for key in bad) else 0
+
+
+def _continued(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The results of a plan that was made in parts."""
+    from tests.endurance.kills import Row, as_json
+
+    if before["seed"] != now["seed"]:
+        raise SystemExit(
+            f"what is there was made with the seed {before['seed']}: give it, or begin anew without --first"
+        )
+    rows = [Row(**row) for row in (*before["rows"], *now["rows"])]
+    facts = {"date": before["date"], "seed": now["seed"], "seconds": before["seconds"] + now["seconds"]}
+    return as_json(sorted({row.number: row for row in rows}.values(), key=lambda row: row.number), **facts)
 
 
 def _facts() -> dict[str, Any]:
@@ -76,7 +99,9 @@ def _kill(options: argparse.Namespace, scratch: Path, stack: ExitStack, say: Any
     say("decoys stand")
     strikes = kills.plan(options.kills, seed, options.kinds)
     folder = options.output / "endurance-kill"
-    rows = kills.Kills(here, folder, counted, engine, say).run(strikes, options.at_once or len(options.kinds))
+    rows = kills.Kills(here, folder, counted, engine, say).run(
+        strikes, options.at_once or len(options.kinds), options.first
+    )
     return kills.as_json(rows, **_facts(), seed=seed)
 
 

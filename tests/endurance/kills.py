@@ -109,23 +109,24 @@ class Kills:
         self.say = say
         self.rows: list[Row] = []
 
-    def run(self, strikes: list[Strike], at_once: int = 1) -> list[Row]:
+    def run(self, strikes: list[Strike], at_once: int = 1, first: int = 1) -> list[Row]:
         """Makes the kills.
 
         Args:
+            first: number of the first one to make.
             at_once: runs that stand side by side, each struck at its own moment: the others' things are foreign to it.
         """
         before = self._count()
         stopped = threading.Event()
         signal.signal(signal.SIGINT, lambda *_: stopped.set())
         rows = [Row(number, each.kind, each.victim, each.at) for number, each in enumerate(strikes, 1)]
-        for first in range(0, len(strikes), at_once):
+        for place in range(first - 1, len(strikes), at_once):
             if stopped.is_set():
                 self.say("interrupted: what was seen so far is written down")
                 break
-            wave = rows[first : first + at_once]
+            wave = rows[place : place + at_once]
             with ThreadPoolExecutor(at_once) as pool:
-                runs = list(pool.map(self._strike, strikes[first : first + at_once], wave))
+                runs = list(pool.map(self._strike, strikes[place : place + at_once], wave))
             after = self._count()
             for thing in sorted(set(after) - set(before)):
                 _whose(thing, wave, runs).left.append(thing)
