@@ -68,36 +68,36 @@ def cloud(lab: Lab) -> Cloud:
 
 
 @pytest.fixture
-def journal(cloud: Cloud, tmp_path: Path) -> Iterator[Journal]:
+def run_journal(cloud: Cloud, tmp_path: Path) -> Iterator[Journal]:
     """The journal of a run whose things are removed afterwards whatever happened."""
-    written = Journal(tmp_path / "journal.jsonl", cloud.lab.name, f"t{secrets.token_hex(3)}")
-    yield written
-    destroy(cloud, written.run).check()
+    begun = Journal(tmp_path / "journal.jsonl", cloud.lab.name, f"t{secrets.token_hex(3)}")
+    yield begun
+    destroy(cloud, begun.run).check()
 
 
-def died(journal: Journal) -> Record:
-    return replace(journals.read(journal.path), alive=False)
+def died(run_journal: Journal) -> Record:
+    return replace(journals.read(run_journal.path), alive=False)
 
 
 def test_what_stands_in_the_journal_and_carries_the_tag_goes_and_nothing_else(
-    cloud: Cloud, journal: Journal
+    cloud: Cloud, run_journal: Journal
 ) -> None:
     """Beside it stand: of the run's name without its tag, of its tag without being in the journal, another run's."""
-    network, mark = cloud.api.network, Mark(journal.run)
-    apply(cloud, BARE, journal.run, key_public=KEY, journal=journal)
+    network, mark = cloud.api.network, Mark(run_journal.run)
+    apply(cloud, BARE, run_journal.run, key_public=KEY, journal=run_journal)
     made = set(holdings(cloud, mark).things())
     theirs = [
         network.create_network(name=mark.name("bare-front2")),
         network.create_network(name=mark.name("bare-back"), description="somebody's"),
         network.create_network(name="theirs", description=mark.description()),
-        network.create_network(name=f"labproof-{journal.run}x-bare-front"),
+        network.create_network(name=f"labproof-{run_journal.run}x-bare-front"),
     ]
     address = network.create_ip(floating_network_id=cloud.external_network(), description="labproof")
     try:
-        swept = Sweeper(cloud.lab, lambda: cloud, settle=0.0).remove(died(journal))
+        swept = Sweeper(cloud.lab, lambda: cloud, settle=0.0).remove(died(run_journal))
         assert swept.left == ()
         assert len(swept.removed) == len(made)
-        assert not journal.path.exists()
+        assert not run_journal.path.exists()
         left = {id_ for _, _, id_ in holdings(cloud).things()}
         assert left >= {address.id, *(each.id for each in theirs)}
         assert not left & {id_ for _, _, id_ in made}
@@ -107,9 +107,11 @@ def test_what_stands_in_the_journal_and_carries_the_tag_goes_and_nothing_else(
         network.delete_ip(address)
 
 
-def test_somebodys_server_port_and_address_in_the_runs_network_stay(cloud: Cloud, journal: Journal) -> None:
+def test_somebodys_server_port_and_address_in_the_runs_network_stay(
+    cloud: Cloud, run_journal: Journal
+) -> None:
     """The network cannot go then; who is in it is named."""
-    made = apply(cloud, BARE, journal.run, key_public=KEY, journal=journal)
+    made = apply(cloud, BARE, run_journal.run, key_public=KEY, journal=run_journal)
     front = made.networks["front"].id
     network, compute = cloud.api.network, cloud.api.compute
     server = compute.create_server(
@@ -124,12 +126,12 @@ def test_somebodys_server_port_and_address_in_the_runs_network_stay(cloud: Cloud
         address = network.create_ip(
             floating_network_id=cloud.external_network(), port_id=port.id, description="theirs"
         )
-        swept = Sweeper(cloud.lab, lambda: cloud, settle=0.0).remove(died(journal))
+        swept = Sweeper(cloud.lab, lambda: cloud, settle=0.0).remove(died(run_journal))
         assert any("bare-front" in each for each in swept.left), swept.left
         assert compute.find_server(server.id) is not None
         assert network.find_port(port.id) is not None
         assert network.find_ip(address.id) is not None
-        assert journal.path.exists(), "what is left stays written down"
+        assert run_journal.path.exists(), "what is left stays written down"
     finally:
         compute.delete_server(server)
         compute.wait_for_delete(server, wait=90)
@@ -138,29 +140,29 @@ def test_somebodys_server_port_and_address_in_the_runs_network_stay(cloud: Cloud
 
 
 def test_what_has_no_journal_goes_only_by_its_name_once_it_was_shown(
-    cloud: Cloud, journal: Journal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cloud: Cloud, run_journal: Journal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It may be a colleague's: `--adopt RUN` removes what a dry run has shown of it, and nothing that came later."""
     monkeypatch.setattr("provision.sweeper.state", lambda: tmp_path)
-    apply(cloud, BARE, journal.run, key_public=KEY)
+    apply(cloud, BARE, run_journal.run, key_public=KEY)
     sweeper = Sweeper(cloud.lab, lambda: cloud, settle=0.0)
     with pytest.raises(LookupError, match="no dry run has shown"):
-        sweeper.adopt(journal.run)
+        sweeper.adopt(run_journal.run)
     orphans = sweeper.orphans()
-    assert {thing.kind for thing in orphans[journal.run]} >= {"network", "router", "security group"}
+    assert {thing.kind for thing in orphans[run_journal.run]} >= {"network", "router", "security group"}
     show(cloud.lab, orphans)
     later = cloud.api.network.create_security_group(
-        name=Mark(journal.run).name("later"), description=Mark(journal.run).description()
+        name=Mark(run_journal.run).name("later"), description=Mark(run_journal.run).description()
     )
-    swept = sweeper.adopt(journal.run)
+    swept = sweeper.adopt(run_journal.run)
     assert swept.left == ()
-    assert [id_ for _, _, id_ in holdings(cloud, Mark(journal.run)).things()] == [later.id]
+    assert [id_ for _, _, id_ in holdings(cloud, Mark(run_journal.run)).things()] == [later.id]
 
 
-def test_what_appears_after_its_askers_death_is_found(cloud: Cloud, journal: Journal) -> None:
+def test_what_appears_after_its_askers_death_is_found(cloud: Cloud, run_journal: Journal) -> None:
     """Intended, and made by the cloud when the sweeper has looked already: it looks again after a while."""
-    mark = Mark(journal.run)
-    journal.intend("network", mark.name("late"))
+    mark = Mark(run_journal.run)
+    run_journal.intend("network", mark.name("late"))
     told: list[str] = []
 
     def tell(line: str) -> None:
@@ -168,7 +170,7 @@ def test_what_appears_after_its_askers_death_is_found(cloud: Cloud, journal: Jou
         if "looking again" in line:
             cloud.api.network.create_network(name=mark.name("late"), description=mark.description())
 
-    swept = Sweeper(cloud.lab, lambda: cloud, tell, settle=2.0).remove(died(journal))
+    swept = Sweeper(cloud.lab, lambda: cloud, tell, settle=2.0).remove(died(run_journal))
     assert [each for each in swept.removed if "late" in each], told
     assert not holdings(cloud, mark)
 
