@@ -19,7 +19,7 @@ from provision.config_drive import write_config_drive
 from provision.lab import Lab
 from provision.nat_lab import NatLab, nat_lab, serve_packages
 from provision.nat_machines import Source
-from provision.natvm import Forwarding, NatVm, NatVmError, VmSettings
+from provision.natvm import Forwarding, NatVm, NatVmError
 from provision.runs import make_key
 
 SUITES = ("suites/virtualbox", "suites/docker")
@@ -102,12 +102,7 @@ class Bench:
         """Makes a VM on a disk, and waits until it can be entered by the port."""
         seed = self._folder / f"{what}.iso"
         write_config_drive(seed, name=what, public_key=self._key.public)
-        vm = self._lab.hypervisor.create(
-            VmSettings(
-                what, disk, source.memory_mb, source.cpus, seed,
-                source.kernel, source.initrd, source.command_line, source.cpu_model,
-            )
-        )  # fmt: skip
+        vm = self._lab.hypervisor.create(source.settings(what, disk, seed))
         self.made.append(vm)
         vm.start()
         vm.forward(Forwarding("control", port, 22))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from provision.box import accel, docker_guest, guest, package_source, rootfs, runtime, saved_vm
+from provision.box import accel, docker_guest, guest, guest_vm, package_source, rootfs, runtime, saved_vm
 from provision.box.paths import state
 from provision.lab import Lab
 from provision.nat_machines import NatMachine, NatMachines, Source
@@ -157,13 +156,7 @@ def _on_the_box(lab: Lab, on_progress: OnLine) -> NatLab:
         accelerator=accelerator,
         qemu=accel.qemu_of(rootfs.path()),
     )
-    image = guest.ensure(on_progress)
-    facts = json.loads((image / "guest.json").read_text())
-    plain = Source(
-        image / "root.qcow2", facts["login"], PLAIN_MEMORY_MIB, 1,
-        kernel=image / "vmlinuz", initrd=image / "initrd.img", command_line=facts["os_command_line"],
-        cpu_model=guest.CPU_MODEL, takes_config_drive=True,
-    )  # fmt: skip
+    plain = guest_vm.source(guest.ensure(on_progress), PLAIN_MEMORY_MIB, 1)
     if lab.natvm_image:
         plain = Source(lab.natvm_image, lab.natvm_login, lab.natvm_memory, lab.natvm_cpus, lab.natvm_key)
     return NatLab(lab, hypervisor, folder, plain, on_progress, accelerator)

@@ -70,6 +70,13 @@ class Source:
     saved: str = ""
     seed: Path | None = None
 
+    def settings(self, name: str, disk: Path, seed: Path | None) -> VmSettings:
+        """What a VM of that name is created with, on a disk of its own and with its config drive."""
+        return VmSettings(
+            name, disk, self.memory_mb, self.cpus, seed,
+            self.kernel, self.initrd, self.command_line, self.cpu_model,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class NatMachine:
@@ -280,12 +287,7 @@ class NatMachines:
     def _create(self, name: str, disk: Path, source: Source, seed: Path | None) -> tuple[NatVm, int]:
         """The VM, off, and the host's port that will lead to its SSH."""
         self._intend("vm", name)
-        vm = self.hypervisor.create(
-            VmSettings(
-                name, disk, source.memory_mb, source.cpus, seed,
-                source.kernel, source.initrd, source.command_line, source.cpu_model,
-            )
-        )  # fmt: skip
+        vm = self.hypervisor.create(source.settings(name, disk, seed))
         port = free_port()
         vm.forward(Forwarding(CONTROL, port, SSH_PORT, host_ip=LOOPBACK))
         return vm, port

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import socket
 import threading
@@ -18,7 +17,7 @@ import paramiko
 import pytest
 
 from probes.host import SshHost
-from provision.box import guest
+from provision.box import guest, guest_vm
 from provision.calculator.deploy import OWN, DeploymentError, Program, Programs, Running, deploy, remove
 from provision.calculator.remote import Remote
 from provision.nat_machines import NatMachine, NatMachines, Source
@@ -133,12 +132,7 @@ def timed(what: str, work: Callable[[], Any]) -> Any:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("vm")
-    image = guest.ensure(print)
-    about = json.loads((image / "guest.json").read_text())
-    source = Source(
-        image / "root.qcow2", guest.LOGIN, 256, 1, kernel=image / "vmlinuz", initrd=image / "initrd.img",
-        command_line=about["os_command_line"], takes_config_drive=True,
-    )  # fmt: skip
+    source = guest_vm.source(guest.ensure(print), 256, 1)
     key = make_key(folder / "id")
     with ExitStack() as stack:
         (desktop,) = stack.enter_context(nodes("desktop"))

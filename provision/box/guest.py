@@ -46,9 +46,6 @@ KERNEL_OPTIONS = (
     "panic=5",
 )
 
-CPU_MODEL = "Nehalem"
-"""All that Debian's programs ask for (x86-64-v2): what newer ones have costs more to emulate than it saves."""
-
 INSTALLED = {
     "init": "sbin/init",
     "inittab": "etc/inittab",

@@ -5,15 +5,13 @@ The state is only good for the program, accelerator and machine that it was save
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from provision.box import docker_guest, paths
+from provision.box import docker_guest, guest_vm, paths
 from provision.box.command import Log
-from provision.box.guest import CPU_MODEL
 from provision.nat_machines import NatMachines, Source
 from provision.qemu import Qemu
 from provision.runs import make_key
@@ -30,12 +28,7 @@ def docker_source(image: Path, hypervisor: Qemu) -> Source:
     Raises:
         NatVmError: ``configuration``, QEMU cannot be run.
     """
-    guest = json.loads((image / "guest.json").read_text())
-    return Source(
-        image / "root.qcow2", guest["login"], docker_guest.MEMORY_MIB, CPUS if hypervisor.threaded() else 1,
-        kernel=image / "vmlinuz", initrd=image / "initrd.img", command_line=guest["os_command_line"],
-        cpu_model=CPU_MODEL, takes_config_drive=True,
-    )  # fmt: skip
+    return guest_vm.source(image, docker_guest.MEMORY_MIB, CPUS if hypervisor.threaded() else 1)
 
 
 def ensure(
