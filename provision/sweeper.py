@@ -140,19 +140,17 @@ class Sweeper:
         removed: list[str] = []
         unknown = sorted(kinds - KNOWN)
         left = [f"{', '.join(unknown)}: this version does not know how to remove it"] if unknown else []
-        for wanted, work in (
+        for wanted, work, outlives_the_box in (
             # with it goes all that is on it
-            (kinds & {BOX}, self._end_box),
-            (kinds & CONTAINERS, self._remove_containers),
-            (kinds & MACHINES, self._remove_machines),
-            (kinds & NAMESPACES, self._remove_namespaces),
-            (kinds & journals.CLOUD if self.lab.has("openstack") else (), self._remove_from_cloud),
-            (kinds & FILES, self._remove_files),
-        ):
+            (kinds & {BOX}, self._end_box, True),
+            (kinds & CONTAINERS, self._remove_containers, False),
+            (kinds & MACHINES, self._remove_machines, False),
             # the cluster is looked for by itself: it stands without the rest of the embedded lab too
-            if wanted and (
-                self._stands() or work in (self._remove_files, self._end_box, self._remove_namespaces)
-            ):
+            (kinds & NAMESPACES, self._remove_namespaces, True),
+            (kinds & journals.CLOUD if self.lab.has("openstack") else (), self._remove_from_cloud, False),
+            (kinds & FILES, self._remove_files, True),
+        ):
+            if wanted and (outlives_the_box or self._stands()):
                 gone, stays = work(record)
                 removed += gone
                 left += stays
