@@ -97,10 +97,10 @@ def _kill(options: argparse.Namespace, scratch: Path, stack: ExitStack, say: Any
         counted.append(lambda: census.on_engine(client))
         engine = file, host
     say("decoys stand")
-    strikes = kills.plan(options.kills, seed, options.kinds)
+    planned = kills.plan(options.kills, seed, options.kinds)
     folder = options.output / "endurance-kill"
     rows = kills.Kills(here, folder, counted, engine, say).run(
-        strikes, options.at_once or len(options.kinds), options.first
+        planned, options.at_once or len(options.kinds), options.first
     )
     return kills.as_json(rows, **_facts(), seed=seed)
 

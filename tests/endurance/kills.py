@@ -48,18 +48,9 @@ VICTIMS = {
 Census = Callable[[], dict[str, str]]
 
 
-@dataclass(frozen=True)
-class Strike:
-    """What is to be struck, and when."""
-
-    kind: str
-    victim: str
-    at: float
-
-
 @dataclass
 class Row:
-    """How one kill ended."""
+    """What is struck, and when; and how that ended."""
 
     number: int
     kind: str
@@ -79,15 +70,15 @@ class Row:
         return not (self.left or self.touched or self.hung)
 
 
-def plan(kills: int, seed: int, kinds: list[str]) -> list[Strike]:
+def plan(kills: int, seed: int, kinds: list[str]) -> list[Row]:
     """The kills, the same for the same seed: each kind in turn, victim and moment by chance."""
     chance = random.Random(seed)
-    strikes = []
+    rows = []
     for number in range(kills):
         kind = kinds[number % len(kinds)]
         (victim,) = chance.choices(list(VICTIMS), list(VICTIMS.values()))
-        strikes.append(Strike(kind, victim, round(chance.uniform(1.0, SECONDS[kind]), 1)))
-    return strikes
+        rows.append(Row(number + 1, kind, victim, round(chance.uniform(1.0, SECONDS[kind]), 1)))
+    return rows
 
 
 class Kills:
@@ -109,7 +100,7 @@ class Kills:
         self.say = say
         self.rows: list[Row] = []
 
-    def run(self, strikes: list[Strike], at_once: int = 1, first: int = 1) -> list[Row]:
+    def run(self, planned: list[Row], at_once: int = 1, first: int = 1) -> list[Row]:
         """Makes the kills.
 
         Args:
@@ -119,14 +110,13 @@ class Kills:
         before = self._count()
         stopped = threading.Event()
         signal.signal(signal.SIGINT, lambda *_: stopped.set())
-        rows = [Row(number, each.kind, each.victim, each.at) for number, each in enumerate(strikes, 1)]
-        for place in range(first - 1, len(strikes), at_once):
+        for place in range(first - 1, len(planned), at_once):
             if stopped.is_set():
                 self.say("interrupted: what was seen so far is written down")
                 break
-            wave = rows[place : place + at_once]
+            wave = planned[place : place + at_once]
             with ThreadPoolExecutor(at_once) as pool:
-                runs = list(pool.map(self._strike, strikes[place : place + at_once], wave))
+                runs = list(pool.map(self._strike, wave))
             after = self._count()
             for thing in sorted(set(after) - set(before)):
                 _whose(thing, wave, runs).left.append(thing)
@@ -135,7 +125,7 @@ class Kills:
                     wave[0].touched.append(f"{name}: {before[name]} -> {after.get(name, 'gone')}")
             before = after  # what one has left is not counted for the next
             for row in wave:
-                self._told(row, len(strikes))
+                self._told(row, len(planned))
                 self.rows.append(row)
         return self.rows
 
@@ -146,7 +136,10 @@ class Kills:
             f"ended {row.end_seconds:.1f} s, swept by {row.swept_by} {row.sweep_seconds:.1f} s: {state}"
         )
         if row.clean:
-            shutil.rmtree(self.folder / f"{row.number:03}", ignore_errors=True)
+            shutil.rmtree(self._folder(row), ignore_errors=True)
+
+    def _folder(self, row: Row) -> Path:
+        return self.folder / f"{row.number:03}"
 
     def _count(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -154,27 +147,27 @@ class Kills:
             found |= census_()
         return found
 
-    def _strike(self, strike: Strike, row: Row) -> list[str]:
+    def _strike(self, row: Row) -> list[str]:
         """Makes a run, strikes it, and waits until nothing of it is left to sweep; the names of its runs."""
-        folder = self.folder / f"{row.number:03}"
-        words, environment = [*WORDS[strike.kind], "-v", "-p", "no:randomly"], {}
-        if strike.kind == "engine":
+        folder = self._folder(row)
+        words, environment = [*WORDS[row.kind], "-v", "-p", "no:randomly"], {}
+        if row.kind == "engine":
             assert self.engine is not None
             words += ["--lab", str(self.engine[0])]
             environment["DOCKER_HOST"] = self.engine[1]
         run = begin(folder, words, environment)
         with suppress(subprocess.TimeoutExpired):
-            run.process.wait(strike.at)
+            run.process.wait(row.at)
         mine = _journals(run)
         row.things = sum(len(record.left) for record in journals.read_all() if record.path in mine)
         row.doing = _doing(run.text)
         watcher = run.watcher()
         struck = time.monotonic()
         if run.process.poll() is None:
-            _hit(strike.victim, run, watcher, mine)
+            _hit(row.victim, run, watcher, mine)
         else:
             row.victim += " (it had ended)"
-        if strike.victim.startswith("a worker"):
+        if row.victim.startswith("a worker"):
             # it goes on: what it can no longer tell is unproven, and it removes its things itself
             run.process.send_signal(signal.SIGINT) if run.process.poll() is None else None
         if not within(END, lambda: run.process.poll() is not None):
@@ -202,7 +195,7 @@ class Kills:
                     [sys.executable, "-m", "provision", "lab", "sweep", "--lab", lab, *words],
                     cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
                 )  # fmt: skip
-            (self.folder / f"{row.number:03}" / "sweep").write_text(done.stdout + done.stderr)
+            (self._folder(row) / "sweep").write_text(done.stdout + done.stderr)
             if done.returncode:
                 row.left.append(
                     f"lab sweep ended with {done.returncode}: {done.stdout[-600:]}{done.stderr[-300:]}"
