@@ -101,6 +101,10 @@ class Disk:
     used_mb: int
 
 
+GUEST = "10.0.2.15"
+"""The address that NAT gives every VM, VirtualBox's and QEMU's alike."""
+
+
 @dataclass(frozen=True)
 class VmSettings:
     """What a VM is made of.

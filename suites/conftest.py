@@ -25,8 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         module = item.path.relative_to(here).with_suffix("").as_posix()
         # what removes a part that other suites use comes when they have ended
         removes = item.get_closest_marker("removes") is not None
-        places = [place for place, name in enumerate(ORDER) if name in (module, module.partition("/")[0])]
-        return removes, min(places, default=len(ORDER))
+        named = (module, module.partition("/")[0])
+        return removes, next((index for index, name in enumerate(ORDER) if name in named), len(ORDER))
 
     mine = [item for item in items if here in item.path.parents]
     ordered = iter(sorted(mine, key=place))

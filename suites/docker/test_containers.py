@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.docker_jobs import AFTER_COMMIT, HAS_NANO, VM
+from fixtures.docker_jobs import AFTER_COMMIT, HAS_NANO
 from probes.observation import Unproven
 from probes.reach import command, ping, reached
 
+VM = "10.0.2.15"
 BRIDGE = "172.17.0.1"
 FIRST = "172.17.0.2"
 
