@@ -212,7 +212,7 @@ def keypair(path: Path) -> str:
     return " ".join(path.with_suffix(".pub").read_text().split()[:2])
 
 
-# In a mount namespace of their own, so that /root/.ssh and /run of the machine stay as they are.
+# In a mount namespace of their own, so that /root and /run of the machine stay as they are.
 _APART = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-ec"]
 
 
@@ -228,7 +228,13 @@ def openssh(place: Path, port: int | None = None, *, node: Node | None = None) -
         f"HostKey {place}/host_key\nPidFile none\nStrictModes no\n"
         f"AuthorizedKeysFile {place}/authorized_keys\nUsePAM no\nPermitRootLogin yes\n"
     )
-    script = f"mount -t tmpfs none /run; mkdir /run/sshd; exec /usr/sbin/sshd -D -e -f {place}/sshd_config"
+    (place / "home").mkdir(
+        exist_ok=True
+    )  # empty: what the machine's root has its shells read is no part of a test
+    script = (
+        f"mount -t tmpfs none /run; mkdir /run/sshd; mount --bind {place}/home /root; "
+        f"exec /usr/sbin/sshd -D -e -f {place}/sshd_config"
+    )
     prefix = node.prefix if node else []
     with _listening([*prefix, *_APART, script], port, place / "sshd.log", node) as process:
         yield SshServer(port, place / "id", host_key, process, place / "sshd.log")
