@@ -30,6 +30,7 @@ _JUST_NOW = 1.0
 _ANSWER = 10.0
 _BANNER = 15.0
 _LOGIN = 30.0
+_SESSION_TRIES = 3
 _KEEPALIVE = 10
 _UNACKNOWLEDGED_MS = 20_000
 
@@ -155,9 +156,7 @@ class SshHost(PooledHost):
     def _open(self, within: float = _ANSWER) -> Shell:
         transport = self.transport()
         try:
-            channel = transport.open_session(timeout=within)
-            channel.settimeout(within)
-            channel.exec_command("exec /bin/sh")
+            channel = session(transport, "exec /bin/sh", within)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise HostError(f"{self.name}: no shell on {self}: {_said(error)}") from None
         return Shell(_SshChannel(channel), answers_within=_ANSWER)
@@ -263,6 +262,31 @@ class SshHost(PooledHost):
             transport.auth_password(self.user, self._password)
         except paramiko.AuthenticationException as error:
             raise HostError(f"{self.name}: login as {self.user} refused by {self}: {_said(error)}") from None
+
+
+def session(transport: paramiko.Transport, command: str, within: float) -> paramiko.Channel:
+    """Starts a command on a connection that lives (RFC 4254, 6.1 and 6.5); its streams.
+
+    A server may end a session that it has just opened: dropbear 2022.83 does, now and then, when another one of the
+    connection ends at that moment. What it was to run had been sent nothing yet, so it is asked for again.
+
+    Args:
+        within: seconds that opening it, and each later read and write, may take.
+
+    Raises:
+        paramiko.SSHException: no session, or the command was refused every time.
+    """
+    for tries_left in reversed(range(_SESSION_TRIES)):
+        channel = transport.open_session(timeout=within)
+        channel.settimeout(within)
+        try:
+            channel.exec_command(command)
+        except paramiko.SSHException:
+            if not tries_left or not transport.is_active():
+                raise
+        else:
+            break
+    return channel
 
 
 class _SshChannel:

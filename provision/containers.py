@@ -16,8 +16,9 @@ import docker
 import docker.errors
 import paramiko
 import requests
-from docker.transport.sshconn import SSHConnectionPool, SSHHTTPAdapter
+from docker.transport.sshconn import SSHConnection, SSHConnectionPool, SSHHTTPAdapter
 
+from probes.ssh import session
 from provision.failures import FailureError
 from provision.journal import Journal
 
@@ -72,8 +73,19 @@ def _line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+class _Connection(SSHConnection):
+    """The SDK's, which takes a session that the server ended at once for the end of all."""
+
+    def connect(self) -> None:
+        assert self.ssh_transport is not None
+        self.sock: Any = session(self.ssh_transport, "docker system dial-stdio", ANSWER_SECONDS)
+
+
 class _Connections(SSHConnectionPool):
     """The SDK's, which hands out a connection that has ended meanwhile like one that lives."""
+
+    def _new_conn(self) -> Any:
+        return _Connection(self.ssh_transport, ANSWER_SECONDS, self.ssh_host)
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection: Any = super()._get_conn(timeout)

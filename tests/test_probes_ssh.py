@@ -19,6 +19,7 @@ import paramiko
 import pytest
 
 from probes.host import CommandTimeout, HostError, LocalHost, SshHost
+from probes.ssh import session
 from tests.probes_world import (
     Node,
     SshServer,
@@ -94,6 +95,45 @@ def test_an_unexpected_host_key_is_refused_before_the_login(server: SshServer) -
     ):
         host.run("true")
     assert "Accepted" not in server.log.read_text()
+
+
+class _Refusing(paramiko.ServerInterface):
+    """Ends the first sessions that it has opened, and runs nothing in the others."""
+
+    def __init__(self, ends: int) -> None:
+        self.ends = ends
+        self.asked = 0
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return paramiko.common.AUTH_SUCCESSFUL
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.common.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self.asked += 1
+        return self.asked > self.ends
+
+
+@pytest.mark.parametrize(("ends", "asked"), [(0, 1), (1, 2), (2, 3), (9, 3)])
+def test_a_session_that_the_server_ends_at_once_is_asked_for_again(ends: int, asked: int) -> None:
+    key = paramiko.ECDSAKey.generate()
+    refusing = _Refusing(ends)
+    ours, its = socket.socketpair()
+    with ExitStack() as stack:
+        server = paramiko.Transport(its)
+        stack.callback(server.close)
+        server.add_server_key(key)
+        server.start_server(threading.Event(), refusing)
+        client = paramiko.Transport(ours)
+        stack.callback(client.close)
+        client.connect(username="root", pkey=key)
+        if asked > ends:
+            assert not session(client, "true", 10).closed
+        else:
+            with pytest.raises(paramiko.SSHException, match="Channel closed"):
+                session(client, "true", 10)
+    assert refusing.asked == asked
 
 
 def test_a_malformed_host_key_is_refused(server: SshServer) -> None:

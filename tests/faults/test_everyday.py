@@ -28,7 +28,7 @@ def test_a_fault_turns_its_claims_and_no_others(detection, id_):
     _, score = detection
     row = next(each for each in score.rows if each.id == id_)
     assert row.detected, f"{row}\n{row.told}"
-    assert not row.accused, str(row)
+    assert not row.accused, f"{row}\n{row.told}"
     assert row.diagnosed, f"{row}\n{row.told}"
 
 
