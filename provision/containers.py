@@ -222,15 +222,22 @@ class Engine:
     def build(self, what: str, dockerfile: str) -> Any:
         """Builds an image of a Dockerfile alone, as ``docker build`` does; the SDK's image.
 
+        The run's label is a step of its own before all others, in place of the last one that the API's ``labels``
+        makes: the image of a step, and the container that it runs in, outlive a build that is cut off.
+
+        Args:
+            dockerfile: its first line is its ``FROM``.
+
         Raises:
             ContainerError: ``refused``, a step of it failed.
         """
         tag = self._image(what)
+        base, steps = dockerfile.split("\n", 1)
+        labelled = f"{base}\nLABEL {LABEL}={self.run}\n{steps}"
         with doing(f"docker build -t {tag}"):
             image, _ = self.client.images.build(
-                fileobj=_context(dockerfile), custom_context=True, tag=f"{tag}:latest", rm=True, forcerm=True,
-                labels={LABEL: self.run},
-            )  # fmt: skip
+                fileobj=_context(labelled), custom_context=True, tag=f"{tag}:latest", rm=True, forcerm=True
+            )
         self._made("container image", tag, image.id)
         return image
 
@@ -270,7 +277,7 @@ class Engine:
     def _mine(self) -> tuple[list[Any], list[Any]]:
         mine: dict[str, Any] = {"label": f"{LABEL}={self.run}"}
         with doing("listing the run's containers and images"):
-            containers = self.client.containers.list(all=True, filters=mine)
+            containers = self.client.containers.list(all=True, filters=mine, ignore_removed=True)
             images = self.client.images.list(filters=mine)
         if self.only is None:
             return containers, images
