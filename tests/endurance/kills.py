@@ -28,6 +28,8 @@ from tests.endurance.stage import ROOT, Running, Say, Stage, begin, within
 END = 240.0
 """Seconds that a run may take to end after it was told to, or after a process of it was killed."""
 WATCH = 240.0
+SETTLED = 60.0
+"""Seconds after a sweep in which the lab may go on to remove what it was told to."""
 SECONDS = {"openstack": 120.0, "natvm": 75.0, "engine": 75.0}
 """Up to when a run of each kind is killed: its provisioning is over about then."""
 WORDS = {
@@ -99,6 +101,8 @@ class Kills:
         self.engine = engine
         self.say = say
         self.rows: list[Row] = []
+        # by hand one sweeps after the other: each takes away what all dead runs have left
+        self._sweeping = threading.Lock()
 
     def run(self, planned: list[Row], at_once: int = 1, first: int = 1) -> list[Row]:
         """Makes the kills.
@@ -117,7 +121,7 @@ class Kills:
             wave = planned[place : place + at_once]
             with ThreadPoolExecutor(at_once) as pool:
                 runs = list(pool.map(self._strike, wave))
-            after = self._count()
+            after = self._settled(before)
             for thing in sorted(set(after) - set(before)):
                 _whose(thing, wave, runs).left.append(thing)
             for name in sorted(before):
@@ -146,6 +150,12 @@ class Kills:
         for census_ in self.censuses:
             found |= census_()
         return found
+
+    def _settled(self, before: dict[str, str]) -> dict[str, str]:
+        """The count once nothing is more than before, or not within the time."""
+        # an agent takes a router's namespace away a moment after the cloud's API has said that the router is gone
+        within(SETTLED, lambda: not set(self._count()) - set(before))
+        return self._count()
 
     def _strike(self, row: Row) -> list[str]:
         """Makes a run, strikes it, and waits until nothing of it is left to sweep; the names of its runs."""
@@ -184,25 +194,30 @@ class Kills:
         row.swept_by = "its watcher" if _journals(run) else "the run itself"
         if not within(WATCH, lambda: not _watchers(run.token)):
             row.hung.append(f"the watcher runs {WATCH:.0f} s after the run's end")
-        if _journals(run):
-            row.swept_by = "lab sweep"
-            environment = {**os.environ}
-            if row.kind == "engine" and self.engine:
-                environment["DOCKER_HOST"] = self.engine[1]
-            lab = str(self.engine[0]) if row.kind == "engine" and self.engine else "box"
-            for words in ((), ("--remove",)):
-                done = subprocess.run(
-                    [sys.executable, "-m", "provision", "lab", "sweep", "--lab", lab, *words],
-                    cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
-                )  # fmt: skip
-            (self._folder(row) / "sweep").write_text(done.stdout + done.stderr)
-            if done.returncode:
-                row.left.append(
-                    f"lab sweep ended with {done.returncode}: {done.stdout[-600:]}{done.stderr[-300:]}"
-                )
+        with self._sweeping:
+            self._sweep_by_hand(run, row)
         row.sweep_seconds = round(time.monotonic() - began, 1)
         within(10, lambda: not census.processes(run.token))
         row.left += sorted(census.processes(run.token))
+
+    def _sweep_by_hand(self, run: Running, row: Row) -> None:
+        if not _journals(run):
+            return
+        row.swept_by = "lab sweep"
+        environment = {**os.environ}
+        lab = "box"
+        if row.kind == "engine" and self.engine:
+            lab, environment["DOCKER_HOST"] = str(self.engine[0]), self.engine[1]
+        for words in ((), ("--remove",)):
+            done = subprocess.run(
+                [sys.executable, "-m", "provision", "lab", "sweep", "--lab", lab, *words],
+                cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
+            )  # fmt: skip
+        said = done.stdout + done.stderr
+        (self._folder(row) / "sweep").write_text(said)
+        # it ends with 1 too where another run's watcher was at work just then
+        if _journals(run):
+            row.left.append(f"lab sweep ended with {done.returncode}: {said[-900:]}")
 
 
 def _hit(victim: str, run: Running, watcher: psutil.Process | None, paths: list[Path]) -> None:
