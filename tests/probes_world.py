@@ -228,9 +228,8 @@ def openssh(place: Path, port: int | None = None, *, node: Node | None = None) -
         f"HostKey {place}/host_key\nPidFile none\nStrictModes no\n"
         f"AuthorizedKeysFile {place}/authorized_keys\nUsePAM no\nPermitRootLogin yes\n"
     )
-    (place / "home").mkdir(
-        exist_ok=True
-    )  # empty: what the machine's root has its shells read is no part of a test
+    # empty: what the machine's root has its shells read is no part of a test
+    (place / "home").mkdir(exist_ok=True)
     script = (
         f"mount -t tmpfs none /run; mkdir /run/sshd; mount --bind {place}/home /root; "
         f"exec /usr/sbin/sshd -D -e -f {place}/sshd_config"

@@ -99,11 +99,7 @@ def test_what_a_build_has_made_until_it_was_cut_off_is_removed(engine: tuple[Nat
     before = {image.id for image in client.images.list()}
     building = subprocess.Popen([sys.executable, "-c", BUILDING, docker_host])
     try:
-        until(
-            lambda: "sleep 600" in str(client.api.containers()),
-            "step",
-            60,
-        )
+        until(lambda: "sleep 600" in str(client.api.containers()), "the step that sleeps", 60)
     finally:
         building.kill()
         building.wait()
