@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.endurance import census, decoys, kills, nights, stage
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 OUT = ROOT / "reports" / "out"
 
@@ -61,35 +63,38 @@ def main() -> int:
 
 def _continued(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """The results of a plan that was made in parts."""
-    from tests.endurance.kills import Row, as_json
-
     if before["seed"] != now["seed"]:
         raise SystemExit(
             f"what is there was made with the seed {before['seed']}: give it, or begin anew without --first"
         )
-    rows = [Row(**row) for row in (*before["rows"], *now["rows"])]
+    rows = [kills.Row(**row) for row in (*before["rows"], *now["rows"])]
     facts = {"date": before["date"], "seed": now["seed"], "seconds": before["seconds"] + now["seconds"]}
-    return as_json(sorted({row.number: row for row in rows}.values(), key=lambda row: row.number), **facts)
+    return kills.as_json(
+        sorted({row.number: row for row in rows}.values(), key=lambda row: row.number), **facts
+    )
 
 
 def _facts() -> dict[str, Any]:
     return {"date": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
-def _kill(options: argparse.Namespace, scratch: Path, stack: ExitStack, say: Any) -> dict[str, Any]:
-    from tests.endurance import census, decoys, kills, stage
-
-    seed = options.seed if options.seed is not None else int(time.time())
-    here = stack.enter_context(stage.standing(say))
-    disk = decoys.copy_of(here.nat.plain.disk, scratch)
-    stack.enter_context(decoys.on_hypervisor(here.nat.hypervisor, here.nat.folder / "disks", disk))
-    stack.enter_context(decoys.on_cloud(here.cloud, scratch))
-    counted = [
+def _counted(here: stage.Stage) -> list[census.Census]:
+    """What is counted of the standing lab, whatever is done to it."""
+    return [
         lambda: census.on_cloud(here.cloud),
         lambda: census.on_hypervisor(here.nat.hypervisor),
         lambda: census.networks_and_mounts(here.box),
         census.files,
     ]
+
+
+def _kill(options: argparse.Namespace, scratch: Path, stack: ExitStack, say: Any) -> dict[str, Any]:
+    seed = options.seed if options.seed is not None else int(time.time())
+    here = stack.enter_context(stage.standing(say))
+    disk = decoys.copy_of(here.nat.plain.disk, scratch)
+    stack.enter_context(decoys.on_hypervisor(here.nat.hypervisor, here.nat.folder / "disks", disk))
+    stack.enter_context(decoys.on_cloud(here.cloud, scratch))
+    counted = _counted(here)
     engine = None
     if "engine" in options.kinds:
         file, host, client = stack.enter_context(stage.engine(here, scratch))
@@ -106,19 +111,8 @@ def _kill(options: argparse.Namespace, scratch: Path, stack: ExitStack, say: Any
 
 
 def _nights(options: argparse.Namespace, scratch: Path, stack: ExitStack, say: Any) -> dict[str, Any]:
-    from tests.endurance import census, nights, stage
-
     here = stack.enter_context(stage.standing(say))
-
-    def there() -> dict[str, str]:
-        return {
-            **census.on_cloud(here.cloud),
-            **census.on_hypervisor(here.nat.hypervisor),
-            **census.networks_and_mounts(here.box),
-            **census.files(),
-        }
-
-    rows = nights.run(here, scratch, options.nights, there, say)
+    rows = nights.run(here, scratch, options.nights, _counted(here), say)
     return nights.as_json(rows, **_facts())
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from provision.cloud import Cloud
 from provision.natvm import Hypervisor
 from provision.qemu import Qemu
 
+Census = Callable[[], dict[str, str]]
+SETTLED = 60.0
+"""Seconds in which the lab may go on to remove what it was told to."""
 TOKEN = "LABPROOF_ENDURANCE"
 """Set in the environment of every run that is started here: by it all that a run has started is known."""
 LISTS = {
@@ -74,8 +78,12 @@ def on_hypervisor(hypervisor: Hypervisor) -> dict[str, str]:
     found |= {f"unregistered VM {name}": "" for name in hypervisor.unregistered()}
     found |= {f"disk {disk.path}": f"{disk.uuid} {disk.size_mb}" for disk in hypervisor.disks()}
     if isinstance(hypervisor, Qemu):
-        folders = [hypervisor.folder, hypervisor.folder / "disks"]
-        files = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+        # made with the first VM, and kept: only what is in them counts
+        kept = [hypervisor.folder / "disks", hypervisor.folder / "vms"]
+        folders = [hypervisor.folder, *kept]
+        files = [
+            path for folder in folders if folder.is_dir() for path in folder.iterdir() if path not in kept
+        ]
         found |= {f"file {path}": "" for path in files if not path.name.startswith("registry")}
     return found
 
@@ -122,6 +130,20 @@ def networks_and_mounts(box: runtime.Box) -> dict[str, str]:
     mounts = Path(f"/proc/{box.holder.init}/mountinfo").read_text().splitlines()
     found = {f"namespace {name}": "" for name in names}
     return found | {f"mount {line.split()[4]}": "" for line in mounts if "/run/netns/" not in line}
+
+
+def count(censuses: Sequence[Census]) -> dict[str, str]:
+    """All that the censuses find."""
+    return {name: like for census in censuses for name, like in census().items()}
+
+
+def settled(censuses: Sequence[Census], before: dict[str, str]) -> dict[str, str]:
+    """The count once nothing is more than before, or as it is after the time."""
+    # an agent takes a router's namespace away a moment after the cloud's API has said that the router is gone
+    end = time.monotonic() + SETTLED
+    while set(there := count(censuses)) - set(before) and time.monotonic() < end:
+        time.sleep(0.5)
+    return there
 
 
 def sizes(box: runtime.Box) -> dict[str, float]:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -28,8 +27,6 @@ from tests.endurance.stage import ROOT, Running, Say, Stage, begin, within
 END = 240.0
 """Seconds that a run may take to end after it was told to, or after a process of it was killed."""
 WATCH = 240.0
-SETTLED = 60.0
-"""Seconds after a sweep in which the lab may go on to remove what it was told to."""
 ANOTHERS = "somebody else is removing its things just now"
 """What a sweep that ends with 1 says of a run whose own watcher is at work."""
 SECONDS = {"openstack": 120.0, "natvm": 75.0, "engine": 75.0}
@@ -49,7 +46,6 @@ VICTIMS = {
     "power cut": 15,
 }
 """How often each is struck, in hundredths."""
-Census = Callable[[], dict[str, str]]
 
 
 @dataclass
@@ -95,7 +91,12 @@ class Kills:
     """
 
     def __init__(
-        self, stage: Stage, folder: Path, censuses: list[Census], engine: tuple[Path, str] | None, say: Say
+        self,
+        stage: Stage,
+        folder: Path,
+        censuses: list[census.Census],
+        engine: tuple[Path, str] | None,
+        say: Say,
     ) -> None:
         self.stage = stage
         self.folder = folder
@@ -113,7 +114,7 @@ class Kills:
             first: number of the first one to make.
             at_once: runs that stand side by side, each struck at its own moment: the others' things are foreign to it.
         """
-        before = self._count()
+        before = census.count(self.censuses)
         stopped = threading.Event()
         signal.signal(signal.SIGINT, lambda *_: stopped.set())
         for place in range(first - 1, len(planned), at_once):
@@ -123,7 +124,7 @@ class Kills:
             wave = planned[place : place + at_once]
             with ThreadPoolExecutor(at_once) as pool:
                 runs = list(pool.map(self._strike, wave))
-            after = self._settled(before)
+            after = census.settled(self.censuses, before)
             for thing in sorted(set(after) - set(before)):
                 _whose(thing, wave, runs).left.append(thing)
             for name in sorted(before):
@@ -146,20 +147,6 @@ class Kills:
 
     def _folder(self, row: Row) -> Path:
         return self.folder / f"{row.number:03}"
-
-    def _count(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for census_ in self.censuses:
-            found |= census_()
-        return found
-
-    def _settled(self, before: dict[str, str]) -> dict[str, str]:
-        """The count once nothing is more than before, or not within the time."""
-        # an agent takes a router's namespace away a moment after the cloud's API has said that the router is gone
-        end = time.monotonic() + SETTLED
-        while set(count := self._count()) - set(before) and time.monotonic() < end:
-            time.sleep(0.5)
-        return count
 
     def _strike(self, row: Row) -> list[str]:
         """Makes a run, strikes it, and waits until nothing of it is left to sweep; the names of its runs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -39,15 +38,13 @@ class Night:
     left: list[str]
 
 
-def run(
-    stage: Stage, folder: Path, nights: int, there: Callable[[], dict[str, str]], say: Say
-) -> list[Night]:
+def run(stage: Stage, folder: Path, nights: int, censuses: list[census.Census], say: Say) -> list[Night]:
     """Makes the nights, one after another.
 
     Args:
-        there: what is counted before the first and after each.
+        censuses: what is counted before the first and after each.
     """
-    before, rows = there(), []
+    before, rows = census.count(censuses), []
     for number in range(1, nights + 1):
         began = time.monotonic()
         started = begin(folder / "night", [*CHEAPEST, "-q"], {})
@@ -59,7 +56,9 @@ def run(
         file = folder / "night" / "reports" / "latest" / "run.json"
         checks = runfile.read(file)["checks"] if file.exists() else []
         verdicts = {check["id"]: check["verdict"] for check in checks}
-        left = sorted({*there()} - {*before}) + sorted(census.processes(started.token))
+        left = sorted({*census.settled(censuses, before)} - {*before}) + sorted(
+            census.processes(started.token)
+        )
         rows.append(
             Night(
                 number, round(time.monotonic() - began, 1), status, verdicts,
