@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from openstack.exceptions import SDKException
+from openstack.exceptions import NotFoundException, SDKException
 
 from probes.shell import HostError
 from provision.cloud import Cloud, CloudError
@@ -74,6 +74,17 @@ class Guests:
             server = self.cloud.api.compute.get_server(server_id)
         fault_ = f": {fault(server)}" if server.status == "ERROR" else ""
         return f"still {server.status} (task: {server.task_state or 'none'}){fault_}"
+
+    def going(self, server_id: str) -> bool:
+        """Whether the cloud removes a server, or has done so: nova says so from the moment that it is asked to."""
+        try:
+            server = self.cloud.api.compute.get_server(server_id)
+        except NotFoundException:
+            return True
+        return server.task_state in ("deleting", "soft-deleting") or server.status in (
+            "DELETED",
+            "SOFT_DELETED",
+        )
 
     def wait_gone(self, name: str, server_id: str, within: float) -> None:
         """Until the server is no longer listed.

@@ -207,7 +207,7 @@ class _Work:
             except CloudError as error:
                 # somebody else's removal may have come first; if not, it is listed again, and this is told
                 said = f"{error.tried}: the cloud says that there is none (HTTP 404), and lists it"
-                self.reasons[id_] = said if error.kind == "missing" else str(error)
+                self.reasons.setdefault(id_, said if error.kind == "missing" else str(error))
 
         step = f"{kind} {name or id_}"
         if step in self.graph:
@@ -217,8 +217,14 @@ class _Work:
     def _server(self, server: CloudServer) -> str:
         id_, name = server.id, server.name
         within = BUILDING_SECONDS if server.status == "BUILD" else SERVER_SECONDS
+
+        def gone() -> None:
+            # the answer may have been lost, and not the request
+            if id_ not in self.reasons or self.guests.going(id_):
+                self.guests.wait_gone(name, id_, within)
+
         asked = self._add("server", name, id_, lambda: self.api.compute.delete_server(id_), [])
-        return self._add(GOING, name, id_, lambda: self.guests.wait_gone(name, id_, within), [asked])
+        return self._add(GOING, name, id_, gone, [asked])
 
     def _floating(self, item: CloudFloatingIP) -> str:
         network = self.api.network
