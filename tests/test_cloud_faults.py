@@ -32,6 +32,11 @@ EVERYDAY = [
     ("500", "GET compute /v2.1/limits"),
     ("429 in 1 h", "GET compute /v2.1/servers?name&status"),
 ]
+# of removal: refused, and done with the answer lost
+EVERYDAY_REMOVAL = [
+    ("403", "DELETE compute /v2.1/servers/ID"),
+    ("503 after", "DELETE compute /v2.1/servers/ID"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -228,4 +233,10 @@ def test_the_rest_of_a_run_goes_on(
 @pytest.mark.parametrize(("kind", "call"), EVERYDAY)
 def test_everyday_faults(bench: Bench, kind: str, call: str) -> None:
     row = bench.provision(kind, call)
+    assert not row.problems, str(row)
+
+
+@pytest.mark.parametrize(("kind", "call"), EVERYDAY_REMOVAL)
+def test_everyday_faults_of_removal(bench: Bench, kind: str, call: str) -> None:
+    row = bench.remove(kind, call)
     assert not row.problems, str(row)
