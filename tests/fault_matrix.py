@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import re
 import secrets
 import tempfile
@@ -104,13 +105,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """The cloud as it is, and the way to put the proxy before it."""
+    """The cloud as it is, and the way to put the proxy before it.
+
+    Attributes:
+        standing: runs whose topology stands whole: a removal that was stopped at once has touched nothing of it.
+    """
 
     lab: Lab
     cloud: Cloud
     clouds_yaml: Path
     folder: Path
     trust: Trust
+    standing: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
 
     @contextmanager
     def proxy(self) -> Iterator[tuple[FaultyCloud, Path]]:
@@ -147,9 +153,9 @@ class Bench:
 
     def remove(self, kind: str, call: str) -> Row:
         """Removes while a call fails at each time; then once more, the fault gone, and looks what is left."""
-        row, run = Row(kind, call), new_run()
+        row, run, whole = Row(kind, call), self._stand(), False
         try:
-            apply(self.cloud, TOPOLOGY, run, key_public=KEY)
+            before = self._there(run)
             with self.proxy() as (faulty, clouds):
                 cloud = Cloud.connect(self.lab, clouds)
                 faulty.rules = [rule := Rule(re.escape(call), KINDS[kind].fault)]
@@ -157,13 +163,40 @@ class Bench:
                     self._timed(row, lambda: destroy(cloud, run, patience=5.0).check())
                 finally:
                     cloud.close()
-            there = bool(holdings(self.cloud, Mark(run)))
-            self._judge(row, rule, lost=not there)
-            if there and not row.said:
+            after = self._there(run)
+            whole = after == before
+            self._judge(row, rule, lost=not after)
+            if after and not row.said:
                 row.problems.append("said to be removed, and is there")
         finally:
-            self._clear(row, run)
+            if whole:
+                self.standing.put(run)
+            else:
+                self._clear(row, run)
         return row
+
+    def _there(self, run: str) -> set[tuple[str, ...]]:
+        """What stands of a run, and how its servers are."""
+        have = holdings(self.cloud, Mark(run))
+        return {*have.things(), *((server.id, server.status, server.task or "") for server in have.servers)}
+
+    def _stand(self) -> str:
+        """A run whose topology stands, made unless one is there."""
+        try:
+            return self.standing.get_nowait()
+        except queue.Empty:
+            run = new_run()
+        try:
+            apply(self.cloud, TOPOLOGY, run, key_public=KEY)
+        except BaseException:
+            destroy(self.cloud, run)
+            raise
+        return run
+
+    def clear(self) -> None:
+        """Removes what still stands."""
+        while not self.standing.empty():
+            destroy(self.cloud, self.standing.get()).check()
 
     def _apply(self, clouds: Path, run: str) -> None:
         cloud = Cloud.connect(self.lab, clouds)

@@ -44,7 +44,9 @@ def bench(lab: Lab, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> I
     box = runtime.running()
     assert box is not None
     folder = tmp_path_factory.mktemp("faulty")
-    yield Bench(lab, cloud, box.clouds_yaml, folder, Trust.make(folder))
+    bench = Bench(lab, cloud, box.clouds_yaml, folder, Trust.make(folder))
+    yield bench
+    bench.clear()
     left = [f"{kind} {name}" for kind, name, _ in holdings(cloud).things() if name.startswith("labproof-")]
     assert not left
 
