@@ -19,8 +19,8 @@ from provision.natvm import Hypervisor
 from provision.qemu import Qemu
 
 Census = Callable[[], dict[str, str]]
-SETTLED = 60.0
-"""Seconds in which the lab may go on to remove what it was told to."""
+SETTLED = 120.0
+"""Seconds in which the lab may go on to remove what it was told to: an agent whose question was lost asks again after 60."""
 TOKEN = "LABPROOF_ENDURANCE"
 """Set in the environment of every run that is started here: by it all that a run has started is known."""
 LISTS = {
