@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from provision.cloud import Cloud, CloudError
@@ -169,6 +170,11 @@ def _lines(on_progress: OnLine | None) -> Callable[[Progress], None]:
     return tell
 
 
+def _delete(remove: Callable[..., Any], id_: str) -> Callable[[], Any]:
+    """The SDK's call to delete a thing; by itself the SDK takes it for done where the cloud answers that there is none."""
+    return partial(remove, id_, ignore_missing=False)
+
+
 class _Work:
     """One round: a step for each thing; a step that fails leaves its reason, and the others go on."""
 
@@ -196,8 +202,8 @@ class _Work:
         for image in have.images:
             self._thing("image", image, images.delete_image, [])
 
-    def _thing(self, kind: str, item: Any, remove: Callable[[str], Any], after: Iterable[str]) -> None:
-        self._add(kind, item.name, item.id, lambda: remove(item.id), after)
+    def _thing(self, kind: str, item: Any, remove: Callable[..., Any], after: Iterable[str]) -> None:
+        self._add(kind, item.name, item.id, _delete(remove, item.id), after)
 
     def _add(self, kind: str, name: str, id_: str, action: Callable[[], Any], after: Iterable[str]) -> str:
         def run() -> None:
@@ -223,7 +229,7 @@ class _Work:
             if id_ not in self.reasons or self.guests.going(id_):
                 self.guests.wait_gone(name, id_, within)
 
-        asked = self._add("server", name, id_, lambda: self.api.compute.delete_server(id_), [])
+        asked = self._add("server", name, id_, _delete(self.api.compute.delete_server, id_), [])
         return self._add(GOING, name, id_, gone, [asked])
 
     def _floating(self, item: CloudFloatingIP) -> str:
@@ -231,7 +237,7 @@ class _Work:
 
         def away() -> None:
             if Mark(self.mark.run).owns("", item.description, item.tags):
-                network.delete_ip(item.id)
+                _delete(network.delete_ip, item.id)()
             else:
                 # somebody else has led his own to one of the run's ports: it is his to keep
                 network.update_ip(item.id, port_id=None)
@@ -261,7 +267,7 @@ class _Work:
                     "conflict", f"removing port {port.name or port.id}",
                     f"server {other.name} ({other.id}) is on it, which is not this run's", "remove that first",
                 )  # fmt: skip
-        self.api.network.delete_port(port.id)
+        _delete(self.api.network.delete_port, port.id)()
 
     def _detach(self, port: CloudPort) -> None:
         router = next((item for item in self.have.routers if item.id == port.device_id), None)
@@ -277,4 +283,4 @@ class _Work:
         # A floating IP that leads through the router's gateway keeps it from going.
         leading = [step for step in self.graph.names() if step.startswith("floating IP ")]
         name = self._router_name(id_)
-        return self._add("router", name, id_, lambda: self.api.network.delete_router(id_), [*legs, *leading])
+        return self._add("router", name, id_, _delete(self.api.network.delete_router, id_), [*legs, *leading])
