@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from provision.cloud import Cloud, CloudError
@@ -170,9 +169,9 @@ def _lines(on_progress: OnLine | None) -> Callable[[Progress], None]:
     return tell
 
 
-def _delete(remove: Callable[..., Any], id_: str) -> Callable[[], Any]:
-    """The SDK's call to delete a thing; by itself the SDK takes it for done where the cloud answers that there is none."""
-    return partial(remove, id_, ignore_missing=False)
+def _delete(remove: Callable[..., Any], id_: str) -> None:
+    """Deletes by a call of the SDK, which by itself takes it for done where the cloud answers that there is none."""
+    remove(id_, ignore_missing=False)
 
 
 class _Work:
@@ -203,7 +202,7 @@ class _Work:
             self._thing("image", image, images.delete_image, [])
 
     def _thing(self, kind: str, item: Any, remove: Callable[..., Any], after: Iterable[str]) -> None:
-        self._add(kind, item.name, item.id, _delete(remove, item.id), after)
+        self._add(kind, item.name, item.id, lambda: _delete(remove, item.id), after)
 
     def _add(self, kind: str, name: str, id_: str, action: Callable[[], Any], after: Iterable[str]) -> str:
         def run() -> None:
@@ -229,7 +228,7 @@ class _Work:
             if id_ not in self.reasons or self.guests.going(id_):
                 self.guests.wait_gone(name, id_, within)
 
-        asked = self._add("server", name, id_, _delete(self.api.compute.delete_server, id_), [])
+        asked = self._add("server", name, id_, lambda: _delete(self.api.compute.delete_server, id_), [])
         return self._add(GOING, name, id_, gone, [asked])
 
     def _floating(self, item: CloudFloatingIP) -> str:
@@ -237,7 +236,7 @@ class _Work:
 
         def away() -> None:
             if Mark(self.mark.run).owns("", item.description, item.tags):
-                _delete(network.delete_ip, item.id)()
+                _delete(network.delete_ip, item.id)
             else:
                 # somebody else has led his own to one of the run's ports: it is his to keep
                 network.update_ip(item.id, port_id=None)
@@ -267,7 +266,7 @@ class _Work:
                     "conflict", f"removing port {port.name or port.id}",
                     f"server {other.name} ({other.id}) is on it, which is not this run's", "remove that first",
                 )  # fmt: skip
-        _delete(self.api.network.delete_port, port.id)()
+        _delete(self.api.network.delete_port, port.id)
 
     def _detach(self, port: CloudPort) -> None:
         router = next((item for item in self.have.routers if item.id == port.device_id), None)
@@ -283,4 +282,5 @@ class _Work:
         # A floating IP that leads through the router's gateway keeps it from going.
         leading = [step for step in self.graph.names() if step.startswith("floating IP ")]
         name = self._router_name(id_)
-        return self._add("router", name, id_, _delete(self.api.network.delete_router, id_), [*legs, *leading])
+        delete = self.api.network.delete_router
+        return self._add("router", name, id_, lambda: _delete(delete, id_), [*legs, *leading])
