@@ -42,6 +42,8 @@ NAMESPACES = frozenset({"namespace"})
 FILES = frozenset({"file", "folder"})
 BOX = "box"
 KNOWN = journals.CLOUD | MACHINES | CONTAINERS | NAMESPACES | FILES | {BOX, "forwarding rule"}
+ANOTHERS = "somebody else is removing its things just now"
+"""What is told of a run that its own watcher, or another sweep, is at work on."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Sweeper:
         """Removes what a run left, what hangs on others first; forgets its journal and key if nothing is left."""
         with journals.swept_alone(record) as alone:
             if not alone:
-                return Swept(record.run, (), ("somebody else is removing its things just now",))
+                return Swept(record.run, (), (ANOTHERS,))
             return self._remove(record)
 
     def _remove(self, record: Record) -> Swept:

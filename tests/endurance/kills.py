@@ -21,14 +21,13 @@ from typing import Any
 import psutil
 
 from provision import journal as journals
+from provision.sweeper import ANOTHERS
 from tests.endurance import census
 from tests.endurance.stage import ROOT, Running, Say, Stage, begin, within
 
 END = 240.0
 """Seconds that a run may take to end after it was told to, or after a process of it was killed."""
 WATCH = 240.0
-ANOTHERS = "somebody else is removing its things just now"
-"""What a sweep that ends with 1 says of a run whose own watcher is at work."""
 SECONDS = {"openstack": 120.0, "natvm": 75.0, "engine": 75.0}
 """Up to when a run of each kind is killed: its provisioning is over about then."""
 WORDS = {
