@@ -83,7 +83,7 @@ KINDS = {
     "TLS": Kind(faulty_cloud.garble, r"no answer from https://\S+ \([\w ]+\)"),
     "half": Kind(faulty_cloud.half, r"it broke off in the middle of the answer", bodied=True),
     "cut": Kind(faulty_cloud.cut, r"is cut off, or no JSON", bodied=True),
-    "page": Kind(faulty_cloud.page, r"is a page \(HTTP 200\)", bodied=True),
+    "page": Kind(faulty_cloud.page, r"is a page \(HTTP 200\)"),
     "stall": Kind(faulty_cloud.stall(STALL_SECONDS), r"timed out", limit=400.0, slow=True),
 }
 
