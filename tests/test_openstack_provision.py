@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from provision import journal as journals
+from provision.box import runtime
 from provision.cloud import Cloud, CloudError
 from provision.differences import differences
 from provision.draft import Draft
@@ -235,6 +236,17 @@ def test_nothing_is_left_not_even_what_was_made_by_hand(cloud: Cloud, run: str, 
     assert list(destroy(cloud, run, journal=log)) == []
     assert not holdings(cloud, mark)
     assert journals.read(log.path).left == ()
+
+
+def test_the_dhcp_agent_loses_nothing_of_what_it_is_told(cloud: Cloud, run: str) -> None:
+    """Legs and ports of one network go at once, and a worker of the agent's queue dies of none of them."""
+    log = runtime.folder() / "data/log/dhcp-agent.out"
+    before = len(log.read_bytes())
+    for _ in range(3):
+        apply(cloud, BARE, run, key_public=KEY)
+        destroy(cloud, run).check()
+    told = log.read_bytes()[before:].decode(errors="replace")
+    assert "in _process_resource_update" not in told, told
 
 
 def test_what_somebody_else_has_stays(cloud: Cloud, run: str) -> None:

@@ -19,6 +19,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 FAMILIES = {
     "nova": (
@@ -116,6 +117,41 @@ def _become(name: str, argv: list[str]) -> None:
     sys.exit(importlib.import_module(ENTRY_POINTS[argv[0]]).main())
 
 
+def _mend_nova() -> None:
+    # a service first reports 5 s after its start; here every other part waits for that word
+    import nova.servicegroup.api
+
+    nova.servicegroup.api.INITIAL_REPORTING_DELAY = 0
+    # a virtual machine's own memory may grow from minute to minute; each time the compute service would write its
+    # inventory anew, and give up a server where others are being placed at that moment
+    import nova.virt.libvirt.host
+
+    libvirt_host = nova.virt.libvirt.host.Host
+    libvirt_host.get_memory_mb_total = functools.cache(libvirt_host.get_memory_mb_total)
+    # SQLAlchemy before 1.4.48 (its issue 9506) compiles and keeps a statement with REGEXP anew each time: each
+    # listing of servers by name takes 0.1 MiB, up to hundreds
+    from sqlalchemy.sql.operators import custom_op
+
+    custom_op.__hash__ = lambda self: hash(self.opstring)
+
+
+def _mend_neutron() -> None:
+    # Neutron 21 tells its DHCP agent of a router's leg that has gone without the leg's addresses. By them the agent
+    # sorts what it is told: it fails, and loses what came. A network whose end is lost so keeps its namespace and
+    # DHCP server for good.
+    from neutron.api.rpc.agentnotifiers.dhcp_rpc_agent_api import DhcpAgentNotifyAPI
+
+    def leg_gone(self: Any, _resource: str, _event: str, _trigger: Any, payload: Any = None) -> None:
+        port = payload.metadata["port"]
+        told = {"port_id": port["id"], "network_id": port["network_id"], "fixed_ips": port["fixed_ips"]}
+        self._notify_agents(payload.context, "port_delete_end", told, port["network_id"])
+
+    DhcpAgentNotifyAPI._after_router_interface_deleted = leg_gone
+
+
+MENDS = {"nova": _mend_nova, "neutron": _mend_neutron}
+
+
 def main() -> None:
     sys.path.insert(0, "/labproof")
     answers = int(os.environ.pop("ZYGOTE_ANSWERS"))
@@ -125,22 +161,7 @@ def main() -> None:
     gc.disable()
     for module in FAMILIES[family]:
         importlib.import_module(module)
-    if family == "nova":
-        # a service first reports 5 s after its start; here every other part waits for that word
-        import nova.servicegroup.api
-
-        nova.servicegroup.api.INITIAL_REPORTING_DELAY = 0
-        # a virtual machine's own memory may grow from minute to minute; each time the compute service would write its
-        # inventory anew, and give up a server where others are being placed at that moment
-        import nova.virt.libvirt.host
-
-        libvirt_host = nova.virt.libvirt.host.Host
-        libvirt_host.get_memory_mb_total = functools.cache(libvirt_host.get_memory_mb_total)
-        # SQLAlchemy before 1.4.48 (its issue 9506) compiles and keeps a statement with REGEXP anew each time: each
-        # listing of servers by name takes 0.1 MiB, up to hundreds
-        from sqlalchemy.sql.operators import custom_op
-
-        custom_op.__hash__ = lambda self: hash(self.opstring)
+    MENDS[family]()
     gc.freeze()
     gc.enable()
     pending = b""
