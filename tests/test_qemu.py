@@ -1,4 +1,4 @@
-"""QEMU's disks and their registry, on real images by the real qemu-img; VMs that run are in test_qemu_vm.py."""
+"""QEMU's disks and their registry, on real images by the real qemu-img; how VMs run: test_qemu_vm.py, test_qemu_guest.py."""
 
 from __future__ import annotations
 
