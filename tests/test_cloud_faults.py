@@ -53,10 +53,7 @@ def bench(lab: Lab, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def calls(bench: Bench) -> tuple[list[str], list[str]]:
-    made, removed = bench.calls()
-    assert len(made) > 20, made
-    assert len(removed) > 16, removed
-    return made, removed
+    return bench.calls()
 
 
 @pytest.fixture
@@ -88,6 +85,7 @@ def test_provisioning_with_a_fault_on_each_of_its_calls(
     bench: Bench, calls: tuple[list[str], list[str]], tell: Callable[[str], None], kind: str
 ) -> None:
     rows = all_of(bench.provision, kind, calls[0], tell)
+    assert len(rows) > 20
     assert not wrong(rows), wrong(rows)
 
 
@@ -97,6 +95,7 @@ def test_removal_with_a_fault_on_each_of_its_calls(
     bench: Bench, calls: tuple[list[str], list[str]], tell: Callable[[str], None], kind: str
 ) -> None:
     rows = all_of(bench.remove, kind, calls[1], tell)
+    assert len(rows) > (10 if KINDS[kind].bodied else 16)
     assert not wrong(rows), wrong(rows)
 
 
