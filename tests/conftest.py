@@ -1,4 +1,4 @@
-"""What several modules of tests share: a class of recorded runs, made once; and that interrupts are heard."""
+"""What several modules of tests share: recorded runs of a class, made once; QEMU's room; and that interrupts are heard."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reports import classroom, handing, roster, rubric
+from tests.qemu_world import hypervisor, room  # noqa: F401 - fixtures
 
 
 def pytest_configure() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+
+import pytest
 
 from provision.natvm import NatVm
 from provision.qemu import Qemu
@@ -64,8 +65,8 @@ class Room:
         subprocess.run([*self.prefix, "sh", "-c", f"kill -{number} {pid}"], check=True, timeout=20)
 
 
-@contextmanager
-def a_room() -> Iterator[Room]:
+@pytest.fixture
+def room() -> Iterator[Room]:
     with nodes("desktop", "neighbour") as (desktop, neighbour):
         link(desktop, f"{DESKTOP}/16", neighbour, f"{NEIGHBOUR}/16")
         with child(["unshare", "--pid", "--fork", "--kill-child", "--", "cat"]) as holder:
@@ -74,16 +75,16 @@ def a_room() -> Iterator[Room]:
             yield Room(desktop, neighbour, int(children.read_text()), holder)
 
 
-@contextmanager
-def a_hypervisor(room: Room, folder: Path) -> Iterator[Qemu]:
-    """A QEMU in the room; its VMs are removed in the end, and only disks of the folder's own may be left."""
-    qemu = Qemu(folder / "qemu", prefix=room.prefix)
+@pytest.fixture
+def hypervisor(room: Room, tmp_path: Path) -> Iterator[Qemu]:
+    """A QEMU in the room; its VMs are removed in the end, and only disks of the test's own folder may be left."""
+    qemu = Qemu(tmp_path / "qemu", prefix=room.prefix)
     yield qemu
     for name in qemu.vms():
         qemu.vm(name).remove()
     assert room.processes() == []
-    assert qemu.disks() == [] or all(disk.path.parent == folder for disk in qemu.disks())
-    assert list((folder / "qemu/vms").iterdir()) == []
+    assert qemu.disks() == [] or all(disk.path.parent == tmp_path for disk in qemu.disks())
+    assert list((tmp_path / "qemu/vms").iterdir()) == []
 
 
 def image(*argv: str | Path) -> None:

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -20,23 +19,11 @@ from provision.qemu import Qemu, last_lines
 from provision.qemu_image import set_uuid
 from tests.natvm_contract import appears, refusal
 from tests.probes_world import keypair, needs_root
-from tests.qemu_world import DESKTOP, LOCAL, NEIGHBOUR, Room, a_hypervisor, a_room, connect, image
+from tests.qemu_world import DESKTOP, LOCAL, NEIGHBOUR, Room, connect, image
 
 pytestmark = [pytest.mark.box, needs_root]
 
 PING = f"ping -c 1 -W 1 {NEIGHBOUR} >/dev/null && echo answered || echo lost"
-
-
-@pytest.fixture
-def room() -> Iterator[Room]:
-    with a_room() as room:
-        yield room
-
-
-@pytest.fixture
-def hypervisor(room: Room, tmp_path: Path) -> Iterator[Qemu]:
-    with a_hypervisor(room, tmp_path) as qemu:
-        yield qemu
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -16,23 +16,11 @@ from provision.natvm import Forwarding, NatVm, NatVmError, VmSettings
 from provision.qemu import Qemu
 from tests.natvm_contract import RunningNatVmContract, appears, boot_disk, refusal
 from tests.probes_world import child, needs_root, until
-from tests.qemu_world import DESKTOP, LOCAL, Room, a_hypervisor, a_room, connect, image
+from tests.qemu_world import DESKTOP, LOCAL, Room, connect, image
 
 pytestmark = [pytest.mark.box, needs_root]
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def room() -> Iterator[Room]:
-    with a_room() as room:
-        yield room
-
-
-@pytest.fixture
-def hypervisor(room: Room, tmp_path: Path) -> Iterator[Qemu]:
-    with a_hypervisor(room, tmp_path) as qemu:
-        yield qemu
 
 
 @pytest.fixture
