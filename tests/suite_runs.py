@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from reports import runfile
 
@@ -57,6 +60,19 @@ def ended(process: subprocess.Popen[str], folder: Path, within: float = 900) -> 
         process.communicate()
         raise
     return SuiteRun(process.returncode, text, folder)
+
+
+def watcher_of(run: int) -> psutil.Process | None:
+    """The process that outlives a run, by the run's process id; None where it is not there (yet).
+
+    Other children of the run, such as its qemu-img, end while they are looked at.
+    """
+    with suppress(psutil.NoSuchProcess):
+        for each in psutil.Process(run).children():
+            with suppress(psutil.NoSuchProcess):
+                if "provision.watcher" in each.cmdline():
+                    return each
+    return None
 
 
 def run_suites(folder: Path, *words: str, within: float = 900, **environment: str) -> SuiteRun:

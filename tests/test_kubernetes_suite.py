@@ -17,7 +17,7 @@ from provision.network_plugin import ConfigurationAway
 from provision.sweeper import Sweeper
 from tests.kubernetes_world import standing, taken_for_the_box
 from tests.probes_world import needs_root, until
-from tests.suite_runs import SuiteRun, begin, run_suites
+from tests.suite_runs import SuiteRun, begin, run_suites, watcher_of
 
 pytestmark = [pytest.mark.kubernetes, needs_root]
 CLAIMS = {f"K8S-{n:02}" for n in range(1, 10)}
@@ -177,17 +177,15 @@ def test_what_a_killed_run_left_is_swept(world: Path, cluster: Cluster, tmp_path
         tmp_path / "reports", "-p", "tests.kubernetes_world", PLACEMENT, "--lab", "box",
         LABPROOF_WORLD=str(world), XDG_STATE_HOME=str(tmp_path / "state"),
     )  # fmt: skip
-    watchers: list[psutil.Process] = []
+    watcher: psutil.Process | None = None
     try:
         until(lambda: bool(kubectl(cluster, "get pods -A -l labproof -o name")), "the run's pods", 120)
         # it would not know the world here: the sweeper is what is tried
-        watchers = [
-            each for each in psutil.Process(process.pid).children() if "provision.watcher" in each.cmdline()
-        ]
-        assert watchers
+        watcher = watcher_of(process.pid)
+        assert watcher
     finally:
-        for each in watchers:
-            each.kill()
+        if watcher:
+            watcher.kill()
         process.kill()
         process.communicate()
     (left,) = journal.read_all(tmp_path / "state" / "labproof" / "journal")

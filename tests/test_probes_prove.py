@@ -110,7 +110,11 @@ def standing_still(target: str, seconds: float, times: int) -> Iterator[None]:
         stopped: set[int] = set()
         while len(stopped) < times and not over.is_set():
             for each in psutil.process_iter(["pid", "name", "cmdline"]):
-                if each.pid not in stopped and each.info["name"] == "ping" and target in each.info["cmdline"]:
+                if (
+                    each.pid not in stopped
+                    and each.info["name"] == "ping"
+                    and target in (each.info["cmdline"] or ())
+                ):
                     stopped.add(each.pid)
                     each.suspend()
                     over.wait(seconds)

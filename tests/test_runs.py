@@ -15,6 +15,7 @@ import pytest
 
 from provision.runs import begin_run, standing_run
 from tests.probes_world import until
+from tests.suite_runs import watcher_of
 
 LAB = Path(__file__).resolve().parent.parent / "labs" / "box.toml"
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -151,7 +152,8 @@ def begin(pytester: pytest.Pytester, **environment: str) -> tuple[subprocess.Pop
     for line in run.stdout:
         if "BEGUN" in line:
             break
-    (watcher,) = [p for p in psutil.Process(run.pid).children() if "provision.watcher" in p.cmdline()]
+    watcher = watcher_of(run.pid)
+    assert watcher
     return run, watcher.pid
 
 

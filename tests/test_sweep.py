@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from provision import journal as journals
@@ -26,7 +25,7 @@ from provision.sweeper import Sweeper, show
 from provision.topology import Topology
 from reports import runfile
 from tests.probes_world import until
-from tests.suite_runs import ROOT, SuiteRun, begin, ended
+from tests.suite_runs import ROOT, SuiteRun, begin, ended, watcher_of
 
 pytestmark = pytest.mark.box
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBXtmrcQ1rMTx3HgPJhhnxVXMMxbT5RtBbCSsXHmjSq8 labproof-tests"
@@ -44,11 +43,6 @@ def sweep(*words: str) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=120,
     )
-
-
-def watcher_of(run: subprocess.Popen[str]) -> psutil.Process:
-    (watcher,) = [p for p in psutil.Process(run.pid).children() if "provision.watcher" in p.cmdline()]
-    return watcher
 
 
 def both(folder: Path, *words: str) -> list[SuiteRun]:
@@ -182,7 +176,8 @@ def test_the_watcher_removes_the_vm_of_a_killed_run(lab: Lab, tmp_path: Path) ->
     try:
         until(lambda: bool(hypervisor.vms()), "the run's VM", 120)
         name = hypervisor.vms()[0].split("-")[1]
-        watcher = watcher_of(run)
+        watcher = watcher_of(run.pid)
+        assert watcher
     finally:
         run.kill()
         run.communicate()
@@ -202,7 +197,9 @@ def test_the_vm_of_a_killed_run_is_swept_and_the_run_that_lives_is_not(lab: Lab,
         alive = sweep("--remove")
         assert "still runs" in alive.stdout, alive.stdout + alive.stderr
         assert hypervisor.vms(), "the VM of a run that lives was removed"
-        watcher_of(run).kill()
+        watcher = watcher_of(run.pid)
+        assert watcher
+        watcher.kill()
     finally:
         run.kill()
         run.communicate()

@@ -27,6 +27,7 @@ from provision.nat_machines import NatMachine, NatMachines, free_port
 from provision.natvm import Forwarding
 from provision.runs import make_key
 from tests.endurance.census import TOKEN
+from tests.suite_runs import watcher_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENGINE_PORT = 2375
@@ -108,20 +109,13 @@ class Running:
 
     def watcher(self) -> psutil.Process | None:
         """The process that outlives it; None where it is not there (yet)."""
-        return next((each for each in self.children() if "provision.watcher" in " ".join(_words(each))), None)
+        return watcher_of(self.process.pid)
 
     def children(self) -> list[psutil.Process]:
         try:
             return psutil.Process(self.process.pid).children()
         except psutil.Error:
             return []
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
 
 
 def begin(folder: Path, words: Sequence[str], environment: dict[str, str]) -> Running:
