@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -247,6 +249,33 @@ def test_the_dhcp_agent_loses_nothing_of_what_it_is_told(cloud: Cloud, run: str)
         destroy(cloud, run).check()
     told = log.read_bytes()[before:].decode(errors="replace")
     assert "in _process_resource_update" not in told, told
+
+
+def test_the_dhcp_agent_makes_anew_what_it_fails_on(cloud: Cloud, run: str) -> None:
+    """As where a network's interface goes while the agent works on it: the metadata service's address is not there."""
+    box, mark = runtime.running(), Mark(run, BARE.name)
+    assert box is not None
+    front = apply(cloud, BARE, run, key_public=KEY).networks["front"].id
+    namespace, address = f"qdhcp-{front}", "fe80::a9fe:a9fe"
+
+    def ip(*words: str) -> str:
+        return subprocess.run([*box.holder.enter(), "ip", *words], capture_output=True, text=True).stdout
+
+    def served() -> str:
+        """The interface that has the address."""
+        (interface,) = re.findall(
+            r"ns-\S+", ip("-netns", namespace, "-o", "address", "show", "to", address)
+        ) or [""]
+        return str(interface)
+
+    until(lambda: bool(served()), "the network's metadata service", 60)
+    ip("-netns", namespace, "address", "delete", f"{address}/64", "dev", served())
+    assert not served()
+    # at each word of a network the agent looks after its metadata service
+    cloud.api.network.create_port(network_id=front, name=mark.name("word"), description=mark.description())
+    until(lambda: bool(served()), "its address", 30)
+    destroy(cloud, run).check()
+    until(lambda: namespace not in ip("netns"), "the end of its namespace", 30)
 
 
 def test_what_somebody_else_has_stays(cloud: Cloud, run: str) -> None:

@@ -148,6 +148,23 @@ def _mend_neutron() -> None:
 
     DhcpAgentNotifyAPI._after_router_interface_deleted = leg_gone
 
+    # The bridge agent takes a network's DHCP interface away when the network ends. Where the DHCP agent still works
+    # on an earlier word of that network, it waits for an address on the interface, fails, and loses what came after,
+    # the network's end too; or it forgets a network that it had just begun to serve.
+    from neutron.agent.dhcp.agent import LOG, DhcpAgent
+    from neutron_lib.exceptions import NeutronException
+
+    update_proxy = DhcpAgent.update_isolated_metadata_proxy
+
+    def proxy(self: Any, network: Any) -> None:
+        try:
+            update_proxy(self, network)
+        except (NeutronException, RuntimeError) as failed:
+            LOG.exception("The metadata proxy of network %s", network.id)
+            self.schedule_resync(failed, network.id)
+
+    DhcpAgent.update_isolated_metadata_proxy = proxy
+
 
 MENDS = {"nova": _mend_nova, "neutron": _mend_neutron}
 
