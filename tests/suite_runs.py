@@ -65,14 +65,16 @@ def ended(process: subprocess.Popen[str], folder: Path, within: float = 900) -> 
 def watcher_of(run: int) -> psutil.Process | None:
     """The process that outlives a run, by the run's process id; None where it is not there (yet).
 
-    Other children of the run, such as its qemu-img, end while they are looked at.
+    It has one at most. Other children of the run, such as its qemu-img, end while they are looked at.
     """
+    found = []
     with suppress(psutil.NoSuchProcess):
         for each in psutil.Process(run).children():
             with suppress(psutil.NoSuchProcess):
                 if "provision.watcher" in each.cmdline():
-                    return each
-    return None
+                    found.append(each)
+    assert len(found) <= 1, found
+    return found[0] if found else None
 
 
 def run_suites(folder: Path, *words: str, within: float = 900, **environment: str) -> SuiteRun:
