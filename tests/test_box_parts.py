@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import stat
 import subprocess
@@ -16,7 +17,7 @@ from provision.box import config, namespaces, runtime
 from provision.box.command import CommandError, run
 from provision.box.namespaces import BoxError
 from provision.box.paths import ETC, content_hash
-from tests.probes_world import needs_root
+from tests.probes_world import needs_root, until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,6 +78,29 @@ def test_a_recycled_process_id_is_not_the_box(tmp_path):
     (tmp_path / "holder.pid").write_text(" ".join(fields))
     assert namespaces.find(tmp_path) is None
     assert namespaces.end(tmp_path) is False
+
+
+def test_a_process_has_ended_with_its_last_thread_not_with_its_first():
+    """As process 1 of the box does, when it is killed while a thread of it brings the services up."""
+    exit_thread = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+    code = (
+        "import ctypes, sys, threading\n"
+        "threading.Thread(target=sys.stdin.read).start()\n"
+        f"ctypes.CDLL(None).syscall({exit_thread}, 0)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        held = os.pidfd_open(child.pid)
+        try:
+            state = Path(f"/proc/{child.pid}/stat")
+            until(
+                lambda: state.read_text().rpartition(")")[2].split()[0] == "Z", "the first thread's end", 10
+            )
+            assert not namespaces.has_ended(held, 0)
+            assert child.stdin
+            child.stdin.close()
+            assert namespaces.has_ended(held, 10)
+        finally:
+            os.close(held)
 
 
 def test_who_is_not_root_is_told_what_to_do_instead(monkeypatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import time
@@ -19,6 +20,7 @@ from provision.box.command import HOME_NETWORK, environment, from_home
 from provision.box.paths import INSIDE
 
 CLONE_NEWNET = 0x40000000
+END_LIMIT = 20.0
 KINDS = ("mount", "net", "pid", "uts", "ipc")
 
 
@@ -110,34 +112,50 @@ def end(run: Path) -> bool:
     Raises:
         BoxError: it did not end within 20 s.
     """
-    try:
-        recorded = _record(run).read_text().split()
-        outer = int(recorded[0])
-        alive = _started(outer) == int(recorded[21])
-    except (OSError, ValueError, IndexError):
-        return False
-    if not alive:
-        return False
-    holder = find(run)
-    pids = [outer] + ([holder.init] if holder else [])
-    for pid in reversed(pids):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while any(_runs(pid) for pid in pids):
-        if time.monotonic() > deadline:
-            raise BoxError(
-                f"the box (process {pids[-1]}) does not end: a process in it is stuck in the kernel"
-            )
-        time.sleep(0.01)
+    with contextlib.ExitStack() as held:
+        try:
+            recorded = _record(run).read_text().split()
+            outer = int(recorded[0])
+            processes = [_hold(outer, held)]
+            if _started(outer) != int(recorded[21]):
+                return False
+        except (OSError, ValueError, IndexError):
+            return False
+        if holder := find(run):
+            with contextlib.suppress(ProcessLookupError):
+                processes.insert(0, _hold(holder.init, held))
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        deadline = time.monotonic() + END_LIMIT
+        for process in processes:
+            if not has_ended(process, max(0.0, deadline - time.monotonic())):
+                raise BoxError(
+                    f"the box (process {holder.init if holder else outer}) does not end: a process in it is stuck "
+                    "in the kernel"
+                )
     return True
 
 
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return False
+def _hold(pid: int, held: contextlib.ExitStack) -> int:
+    process = os.pidfd_open(pid)
+    held.callback(os.close, process)
+    return process
+
+
+def has_ended(process: int, within: float) -> bool:
+    """Waits for a process to end with all of its threads.
+
+    ``/proc/PID/stat`` tells the state of the first thread only: process 1 of the box is a zombie there while another
+    thread of it still waits for the other processes of its namespace to end.
+
+    Args:
+        process: a descriptor of it: readable as soon as its last thread has ended (pidfd_open(2)).
+        within: seconds.
+    """
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(within * 1000))
 
 
 def enter_desktop(holder: Holder) -> None:
