@@ -17,7 +17,7 @@ from provision.box import config, namespaces, runtime
 from provision.box.command import CommandError, run
 from provision.box.namespaces import BoxError
 from provision.box.paths import ETC, content_hash
-from tests.probes_world import needs_root, until
+from tests.probes_world import child, needs_root, until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -88,16 +88,16 @@ def test_a_process_has_ended_with_its_last_thread_not_with_its_first():
         "threading.Thread(target=sys.stdin.read).start()\n"
         f"ctypes.CDLL(None).syscall({exit_thread}, 0)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
-        held = os.pidfd_open(child.pid)
+    with child([sys.executable, "-c", code]) as process:
+        held = os.pidfd_open(process.pid)
         try:
-            state = Path(f"/proc/{child.pid}/stat")
+            state = Path(f"/proc/{process.pid}/stat")
             until(
                 lambda: state.read_text().rpartition(")")[2].split()[0] == "Z", "the first thread's end", 10
             )
             assert not namespaces.has_ended(held, 0)
-            assert child.stdin
-            child.stdin.close()
+            assert process.stdin
+            process.stdin.close()
             assert namespaces.has_ended(held, 10)
         finally:
             os.close(held)

@@ -150,13 +150,13 @@ def test_three_nodes_have_the_labs_addresses_and_roles(one: Cluster, master: Hos
 
 
 def test_system_pods_run_on_their_nodes(master: Host) -> None:
-    def phases() -> dict[str, str]:
-        pods = asked(master, "pods", "-n", "kube-system")["items"]
-        return {pod["metadata"]["name"]: pod["status"]["phase"] for pod in pods}
-
     # the API hears of a static pod from its kubelet, which may be after the nodes are Ready
-    assert soon(lambda: set(phases().values()) == {"Running"}), phases()
+    waited = master.run(
+        "kubectl wait --for=condition=Ready pods --all -n kube-system --timeout=60s", timeout=70
+    )
+    assert waited.status == 0, waited.stderr
     pods = asked(master, "pods", "-n", "kube-system")["items"]
+    assert {pod["status"]["phase"] for pod in pods} == {"Running"}
     control_plane = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
     names = [pod["metadata"]["name"] for pod in pods]
     assert {f"{part}-master" for part in control_plane} <= set(names)
