@@ -7,8 +7,10 @@ the API, and a cluster may be of another.
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from provision.kubernetes_errors import KubernetesError, doing
 ANSWER_SECONDS = (5, 30)
 """For a connection, and for an answer."""
 MERGE = "application/merge-patch+json"
+NAMELESS = hasattr(os, "memfd_create")
+"""Whether files in memory can be had that have a path all the same (Linux)."""
 Object = dict[str, Any]
 
 
@@ -59,10 +63,11 @@ class Api:
 
     Args:
         configuration: the client's: server, certificates, token.
+        files: what its paths lead to, and must be there for as long as this is.
     """
 
-    def __init__(self, configuration: Any) -> None:
-        self.configuration = configuration
+    def __init__(self, configuration: Any, files: Sequence[_Nameless] = ()) -> None:
+        self.configuration, self._files = configuration, files
         # a pod that does not answer is asked again by us, who know for how long
         configuration.retries = False
         self._client = client.ApiClient(configuration)
@@ -77,15 +82,20 @@ class Api:
         """
         place = str(kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config")
         configuration = client.Configuration()
-        with doing(f"reading the kubeconfig {place}"):
+        # the client writes certificates and key to files, which a run that is killed would leave to whoever reads them
+        with (
+            doing(f"reading the kubeconfig {place}"),
+            tempfile.TemporaryDirectory(prefix="labproof-") as folder,
+        ):
             config.load_kube_config(
                 # the client reads KUBECONFIG when it is imported; who has set it since means it too
                 config_file=str(Path(place).expanduser()) if os.pathsep not in place else place,
                 context=context,
                 client_configuration=configuration,
                 persist_config=False,
+                temp_file_path=folder if NAMELESS else None,
             )
-        api = cls(configuration)
+            api = cls(configuration, _taken_in(configuration, Path(folder)))
         api.version()
         return api
 
@@ -106,7 +116,7 @@ class Api:
         other.refresh_api_key_hook = None
         other.api_key = {"authorization": f"Bearer {token}"}
         other.api_key_prefix = {}
-        return Api(other)
+        return Api(other, self._files)
 
     def version(self) -> str:
         """Kubernetes' version, ``v1.28.1``."""
@@ -236,6 +246,28 @@ class Api:
         with self._lock:
             self._client.rest_client.pool_manager.clear()
             self._client.close()
+
+
+class _Nameless:
+    """A file in memory: it ends with the process, however that ends (memfd_create(2))."""
+
+    def __init__(self, content: bytes) -> None:
+        number = os.memfd_create("labproof")
+        weakref.finalize(self, os.close, number)
+        with open(number, "wb", closefd=False) as file:
+            file.write(content)
+        self.path = f"/proc/self/fd/{number}"
+
+
+def _taken_in(configuration: Any, folder: Path) -> list[_Nameless]:
+    """Has a configuration's paths into the folder lead to copies in memory."""
+    files = []
+    for name in ("ssl_ca_cert", "cert_file", "key_file"):
+        path = getattr(configuration, name)
+        if path and Path(path).parent == folder:
+            files.append(_Nameless(Path(path).read_bytes()))
+            setattr(configuration, name, files[-1].path)
+    return files
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
