@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from openstack.exceptions import NotFoundException
+
 from probes.ending import ENDING
 from provision.cloud import Cloud, CloudError
 from provision.graph import Graph
@@ -149,3 +151,18 @@ class Draft:
             f"{what} stands with {there}, the topology asks for {asked}, which cannot be changed in place; "
             f"destroy {self.topology.name} first"
         )
+
+
+def take_away(id_: str, remove: Callable[..., Any], find: Callable[[str], Any]) -> None:
+    """Removes a thing that the topology does not have, by two calls of the SDK.
+
+    One that the cloud does not know (HTTP 404) may be gone by somebody else's hand: whether it is, is looked up.
+
+    Raises:
+        NotFoundException: the cloud says that there is none, and shows it.
+    """
+    try:
+        remove(id_, ignore_missing=False)
+    except NotFoundException:
+        if find(id_) is not None:
+            raise

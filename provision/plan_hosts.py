@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from provision.cloud import CloudError
-from provision.draft import Draft
+from provision.draft import Draft, take_away
 from provision.guests import Guests
 from provision.holdings import CloudPort
 from provision.topology import Host
@@ -159,10 +159,13 @@ def plan_floating_ip(draft: Draft, host: Host) -> None:
     mine = draft.mark.description(host.name)
     if found:
         # One that somebody else led here is theirs to keep.
-        away = api.delete_ip if found.description == mine else lambda id_: api.update_ip(id_, port_id=None)
         draft.step(
             removal,
-            lambda: away(found.id),
+            lambda: (
+                take_away(found.id, api.delete_ip, api.find_ip)
+                if found.description == mine
+                else api.update_ip(found.id, port_id=None)
+            ),
             cost="floating IP",
             change=f"server {host.name}: floating IP {found.address} taken away",
         )

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from provision.differences import rule_key
-from provision.draft import Draft
+from provision.draft import Draft, take_away
 from provision.holdings import CloudSubnet, RuleKey, rule_of
 from provision.topology import Network, SecurityGroup, Topology
 
@@ -161,7 +161,7 @@ def _set_rules(draft: Draft, group: SecurityGroup) -> None:
         list(api.create_security_group_rules([_rule_body(id_, key) for key in missing]))
     for rule in there:
         if rule.key not in wanted:
-            api.delete_security_group_rule(rule.id)
+            take_away(rule.id, api.delete_security_group_rule, api.find_security_group_rule)
     draft.goes_with("rules", group.name, id_)
 
 

@@ -31,6 +31,7 @@ EVERYDAY = [
     ("cut", "POST network /v2.0/networks"),
     ("500", "GET compute /v2.1/limits"),
     ("429 in 1 h", "GET compute /v2.1/servers?name&status"),
+    ("404", "DELETE network /v2.0/security-group-rules/ID"),
 ]
 # of removal: refused, and done with the answer lost
 EVERYDAY_REMOVAL = [
@@ -242,3 +243,18 @@ def test_everyday_faults(bench: Bench, kind: str, call: str) -> None:
 def test_everyday_faults_of_removal(bench: Bench, kind: str, call: str) -> None:
     row = bench.remove(kind, call)
     assert not row.problems, str(row)
+
+
+def test_a_rule_that_another_has_removed_meanwhile_is_no_fault(bench: Bench) -> None:
+    """The same answer as to one that is there all the same, which is one of the everyday faults."""
+    run = new_run()
+    with bench.proxy() as (faulty, clouds):
+        rule = Rule(re.escape("DELETE network /v2.0/security-group-rules/ID"), faulty_cloud.lose(404))
+        faulty.rules = [rule]
+        cloud = Cloud.connect(bench.lab, clouds)
+        try:
+            apply(cloud, TOPOLOGY, run, key_public=KEY)
+        finally:
+            cloud.close()
+            destroy(bench.cloud, run).check()
+    assert rule.happened
