@@ -95,7 +95,8 @@ class Api:
                 persist_config=False,
                 temp_file_path=folder if NAMELESS else None,
             )
-            api = cls(configuration, _taken_in(configuration, Path(folder)))
+            files = _taken_in(configuration, Path(folder))
+        api = cls(configuration, files)
         api.version()
         return api
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from provision.cloud import CloudError
@@ -159,13 +160,14 @@ def plan_floating_ip(draft: Draft, host: Host) -> None:
     mine = draft.mark.description(host.name)
     if found:
         # One that somebody else led here is theirs to keep.
+        away = (
+            partial(take_away, remove=api.delete_ip, find=api.find_ip)
+            if found.description == mine
+            else partial(api.update_ip, port_id=None)
+        )
         draft.step(
             removal,
-            lambda: (
-                take_away(found.id, api.delete_ip, api.find_ip)
-                if found.description == mine
-                else api.update_ip(found.id, port_id=None)
-            ),
+            lambda: away(found.id),
             cost="floating IP",
             change=f"server {host.name}: floating IP {found.address} taken away",
         )

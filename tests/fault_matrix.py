@@ -145,7 +145,7 @@ class Bench:
         with self.proxy() as (faulty, clouds):
             faulty.rules = [rule := Rule(re.escape(call), KINDS[kind].fault)]
             try:
-                self._timed(row, lambda: self._apply(clouds, run))
+                self._timed(row, lambda: self.apply(clouds, run))
                 self._judge(row, rule)
             finally:
                 self._clear(row, run)
@@ -198,10 +198,11 @@ class Bench:
         while not self.standing.empty():
             destroy(self.cloud, self.standing.get()).check()
 
-    def _apply(self, clouds: Path, run: str) -> None:
+    def apply(self, clouds: Path, run: str, within: float = ACTIVE_SECONDS) -> None:
+        """Provisions through a proxy; ``within``: seconds for the servers to become ACTIVE."""
         cloud = Cloud.connect(self.lab, clouds)
         try:
-            apply(cloud, TOPOLOGY, run, key_public=KEY, within=ACTIVE_SECONDS)
+            apply(cloud, TOPOLOGY, run, key_public=KEY, within=within)
         finally:
             cloud.close()
 

@@ -120,15 +120,13 @@ def test_a_server_that_stays_in_build(bench: Bench) -> None:
             Rule(BUILDING, faulty_cloud.changed(lambda document: document, of_any_status)),
             Rule(re.escape(SHOW), faulty_cloud.changed(building)),
         ]
-        cloud = Cloud.connect(bench.lab, clouds)
         try:
             with pytest.raises(
                 ProvisionError,
                 match=r"^topology faults: waiting for server vm: still BUILD \(task: spawning\) after 6 s, and not ACTIVE",
             ) as caught:
-                apply(cloud, TOPOLOGY, run, key_public=KEY, within=6)
+                bench.apply(clouds, run, within=6)
         finally:
-            cloud.close()
             destroy(bench.cloud, run).check()
     assert "\n" not in str(caught.value)
 
@@ -251,10 +249,8 @@ def test_a_rule_that_another_has_removed_meanwhile_is_no_fault(bench: Bench) -> 
     with bench.proxy() as (faulty, clouds):
         rule = Rule(re.escape("DELETE network /v2.0/security-group-rules/ID"), faulty_cloud.lose(404))
         faulty.rules = [rule]
-        cloud = Cloud.connect(bench.lab, clouds)
         try:
-            apply(cloud, TOPOLOGY, run, key_public=KEY)
+            bench.apply(clouds, run)
         finally:
-            cloud.close()
             destroy(bench.cloud, run).check()
     assert rule.happened

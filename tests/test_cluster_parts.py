@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import ssl
 import stat
 import subprocess
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +20,7 @@ from provision.box import cluster, cluster_cgroups, cluster_images, cluster_keys
 from provision.box.cluster_api import Api, ApiError
 from provision.box.cluster_build import Built
 from provision.box.namespaces import BoxError
+from tests.cluster_tls import HERE, serving
 
 MASTER = IPv4Address("12.7.5.47")
 
@@ -214,32 +213,18 @@ class TestApi:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         authority = cluster_keys.Authority()
-        here = IPv4Address("127.0.0.1")
-        for name, pair in (
-            ("server", authority.issue("server", addresses=[here])),
-            ("admin", authority.issue("admin")),
-        ):
-            (tmp_path / f"{name}.crt").write_bytes(pair.certificate)
-            (tmp_path / f"{name}.key").write_bytes(pair.key)
-        (tmp_path / "ca.crt").write_bytes(authority.certificate)
-        server = ThreadingHTTPServer((str(here), 0), Answering)
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "ca.crt"))
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr("provision.box.cluster_api.PORT", server.server_port)
+        pair = authority.issue("admin")
+        (tmp_path / "admin.crt").write_bytes(pair.certificate)
+        (tmp_path / "admin.key").write_bytes(pair.key)
         monkeypatch.setattr("provision.box.cluster_api.enter_network", lambda _: None)
-        try:
-            with Api(Path("/proc/self/ns/net"), here, tmp_path) as api:
+        with serving(authority, Answering, tmp_path) as port:
+            monkeypatch.setattr("provision.box.cluster_api.PORT", port)
+            with Api(Path("/proc/self/ns/net"), HERE, tmp_path) as api:
                 assert api.get("/readyz") == "ok"
                 with pytest.raises(ApiError, match=r"answered 403.*forbidden"):
                     api.get("/api/v1/nodes")
-        finally:
-            server.shutdown()
-            server.server_close()
         with (
-            Api(Path("/proc/self/ns/net"), here, tmp_path) as api,
+            Api(Path("/proc/self/ns/net"), HERE, tmp_path) as api,
             pytest.raises(ApiError, match="does not answer"),
         ):
             api.get("/readyz")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import ssl
 import tempfile
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import IPv4Address
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -16,8 +13,7 @@ import pytest
 from provision.box.cluster_keys import Authority
 from provision.kubernetes_api import Api
 from provision.kubernetes_errors import KubernetesError
-
-HERE = IPv4Address("127.0.0.1")
+from tests.cluster_tls import HERE, serving
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -39,18 +35,8 @@ def authority() -> Authority:
 @pytest.fixture
 def url(authority: Authority, tmp_path: Path) -> Iterator[str]:
     """A server that talks to the authority's clients alone."""
-    pair = authority.issue("server", addresses=[HERE])
-    for name, content in (("ca", authority.certificate), ("crt", pair.certificate), ("key", pair.key)):
-        (tmp_path / name).write_bytes(content)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "ca"))
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
-    server = ThreadingHTTPServer((str(HERE), 0), Answering)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"https://{HERE}:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(authority, Answering, tmp_path) as port:
+        yield f"https://{HERE}:{port}"
 
 
 @pytest.fixture
