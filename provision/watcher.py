@@ -151,9 +151,11 @@ def _died(path: Path) -> bool:
 
 
 def _prune(folder: Path) -> None:
-    logs = sorted(folder.glob("*.log"), key=lambda file: file.stat().st_mtime)
-    for old in logs[: -LOGS + 1]:
-        old.unlink(missing_ok=True)
+    # a log that goes meanwhile is another watcher's doing, and no reason not to sweep
+    with suppress(FileNotFoundError):
+        logs = sorted(folder.glob("*.log"), key=lambda file: file.stat().st_mtime)
+        for old in logs[: -LOGS + 1]:
+            old.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -201,14 +201,18 @@ def test_an_interrupt_during_the_removal_does_not_break_it(pytester: pytest.Pyte
 def test_the_watcher_of_a_run_that_is_killed_tries_to_remove_its_things(
     pytester: pytest.Pytester, state: Path
 ) -> None:
+    logs = state / "watchers"
+    logs.mkdir(parents=True)
+    # as a log that another watcher removes between the listing and the look at its age
+    (logs / "gone.log").symlink_to("nowhere")
     run, watcher = begin(pytester)
     for number in (signal.SIGINT, signal.SIGTERM):
         # as who stops a service does to all of it
         os.kill(watcher, number)
     run.kill()
     run.communicate()
-    until(lambda: list((state / "watchers").glob("*.log")) != [], "the watcher's word", 20)
-    (log,) = (state / "watchers").glob("*.log")
+    until(lambda: any(each.exists() for each in logs.glob("*.log")), "the watcher's word", 20)
+    (log,) = (each for each in logs.glob("*.log") if each.exists())
     until(lambda: "left behind: thing: this version" in log.read_text(), "what is left", 20)
     assert len(journals(state)) == 1, "nobody removed the thing, so it stays written down"
     psutil.Process(watcher).kill()
