@@ -6,8 +6,10 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from glob import iglob
 from pathlib import Path
 
 from reports.redaction import forms, key_lines
@@ -56,6 +58,11 @@ def of_box(data: Path) -> Secrets:
     return secrets
 
 
+def _paths(pattern: str) -> Iterator[Path]:
+    # unlike a path's own, this glob passes over a folder that goes while it looks: runs end, processes too
+    return map(Path, iglob(pattern))  # noqa: PTH207
+
+
 @dataclass
 class Watched:
     """What was seen while something ran.
@@ -72,13 +79,13 @@ class Watched:
     modes: dict[str, int] = field(default_factory=dict)
 
     def look(self, state: Path) -> None:
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        for entry in _paths("/proc/[0-9]*/cmdline"):
             with suppress(OSError):
                 self.commands.add(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        for file in state.glob("journal/*"):
+        for file in _paths(f"{state}/journal/*"):
             with suppress(OSError):
                 self.journals.update(file.read_text(errors="replace").splitlines())
-        for file in state.glob("runs/*/id_*"):
+        for file in _paths(f"{state}/runs/*/id_*"):
             with suppress(OSError):
                 self.modes[file.name] = file.stat().st_mode & 0o777
             if file.suffix != ".pub":
@@ -87,20 +94,24 @@ class Watched:
 
 @contextmanager
 def watching(state: Path, secrets: Secrets) -> Iterator[Watched]:
-    """Watches the process list, and what is written below the state's folder, while the block runs."""
+    """Watches the process list, and what is written below the state's folder, while the block runs.
+
+    Raises:
+        Exception: what ended the watch before the block's end; what was not watched is not said to tell nothing.
+    """
     seen, ended = Watched(secrets), threading.Event()
 
     def look() -> None:
         while not ended.wait(EVERY):
             seen.look(state)
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        thread.join()
+    with ThreadPoolExecutor(1, "watch") as pool:
+        watch = pool.submit(look)
+        try:
+            yield seen
+        finally:
+            ended.set()
+        watch.result()
 
 
 def files_below(folders: Iterable[Path]) -> dict[str, str]:

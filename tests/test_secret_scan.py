@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,34 @@ def test_what_is_planted_is_found(tmp_path: Path) -> None:
     assert secrets.scan({"log": key.file.read_text()})[0] == "log tells a private key"
     assert seen.modes["id_ed25519"] == 0o600
     assert not secrets.scan({"log": f"nothing; {key.public}"})
+
+
+def test_runs_that_end_while_it_looks_do_not_end_the_watch(tmp_path: Path) -> None:
+    def begin_and_end() -> None:
+        for number in range(2000):
+            run = tmp_path / "runs" / str(number)
+            run.mkdir(parents=True)
+            (run / "id_ed25519").touch()
+            shutil.rmtree(run)
+
+    seen = secret_scan.Watched(secret_scan.Secrets())
+    with ThreadPoolExecutor(1) as pool:
+        runs = pool.submit(begin_and_end)
+        while not runs.done():
+            seen.look(tmp_path)
+        runs.result()
+
+
+def test_a_watch_that_ended_early_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: secret_scan.Watched, state: Path) -> None:
+        raise OSError("cannot look")
+
+    monkeypatch.setattr(secret_scan.Watched, "look", broken)
+    with (
+        pytest.raises(OSError, match="cannot look"),
+        secret_scan.watching(tmp_path, secret_scan.Secrets()),
+    ):
+        time.sleep(3 * secret_scan.EVERY)
 
 
 def run_and_scan(folder: Path, *words: str, within: float) -> list[str]:
