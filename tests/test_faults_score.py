@@ -6,10 +6,13 @@ import pytest
 
 from probes.greeting import greeting
 from probes.reach import fact, ping, tcp
+from provision.box import runtime
 from reports import claims
 from tests.faults.catalogue import CATALOGUE
+from tests.faults.detection import Detection
 from tests.faults.fault import CATALOGUE as ENTRIES
 from tests.faults.fault import Fault, fault, plugged
+from tests.faults.looks import Look
 from tests.faults.plugin import BREAKS
 from tests.faults.scopes import HEALTHY as LOOKED_AT
 from tests.faults.scopes import NAT, ONE_VM, STAND
@@ -123,3 +126,13 @@ def test_the_sums(entry):
     assert (score["healthy_runs"], score["false_alarms"], score["should_have_stayed"]) == (2, 1, 4)
     assert score["alarms"] == [{"run": 2, "claim": "OS-10", "verdict": "unproven"}]
     assert "detected 1 (50.0 %)" in summary(score)[0]
+
+
+def test_a_lane_that_ends_early_is_told(entry, tmp_path, monkeypatch):
+    """And is not merely a catalogue with fewer faults, all of them found."""
+    monkeypatch.setattr(runtime, "running", lambda: None)
+    made = Detection(tmp_path, [entry], healthy=0, say=lambda line: None)
+    monkeypatch.setattr(made, "looks", lambda folder, *words: Look(folder, {"exit_status": 0}, "", 0))
+    assert not made.run().rows
+    (problem,) = made.problems
+    assert problem.startswith("cloud: not gone through to its end: AssertionError")

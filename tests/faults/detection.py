@@ -78,6 +78,12 @@ class Detection:
             )
 
     def _lane(self, lane: str) -> None:
+        try:
+            self._go_through(lane)
+        except Exception as wrong:  # noqa: BLE001 - a thread that ends so is told to nobody else
+            self.problems.append(f"{lane}: not gone through to its end: {type(wrong).__name__}: {wrong}")
+
+    def _go_through(self, lane: str) -> None:
         from tests.faults.world import World
 
         box = runtime.running()
